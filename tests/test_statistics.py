@@ -78,7 +78,7 @@ def test_pass_at_k_refuses_impossible_counts():
         ([0, 0, 1, 1], [1, 1, 0, 0], 1 / 2),  # a tie of two
         ([0, 1, 2], [1, 0, 0], 1 / 3),  # a tie of three
         ([0, -1, -1, -1], [1, 0, 0, 0], 1),  # no answer is not a vote
-        ([-1, -1], [0, 0], 0),  # nobody answered
+        ([-1, -1], [1, 1], 0),  # nobody answered
         ([3, 3, 7], [1, 0, 1], 1 / 2),  # the verifier is split on the winner
     ],
 )

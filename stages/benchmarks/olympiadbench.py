@@ -1,0 +1,33 @@
+"""OlympiadBench, OE_TO_maths_en_COMP: open-ended, text-only, English competition mathematics
+(He et al. 2024, arXiv 2402.14008)."""
+
+from stages.benchmarks import BOXED, Benchmark, Hub, Item, Row
+
+
+def read(row: Row, number: int) -> Item:
+    """Fields: id, question, final_answer (one text that may list several answers), error."""
+    if len(row["final_answer"]) != 1:
+        raise ValueError(f"it has {len(row['final_answer'])} final answers, not one text")
+    return Item(
+        item_id=str(row["id"]),
+        question=row["question"],
+        prompt=BOXED + row["question"],
+        answer=row["final_answer"][0].replace("$", "").strip(),
+        answer_kind="math",
+    )
+
+
+BENCHMARKS = (
+    Benchmark(
+        name="olympiadbench",
+        title="OlympiadBench",
+        read=read,
+        samples=2,
+        hub=Hub(
+            "Hothan/OlympiadBench",
+            "91184b52131e7fc9455fef848035173aea8cc01a",
+            ("OlympiadBench/OE_TO_maths_en_COMP/OE_TO_maths_en_COMP.parquet",),
+        ),
+        group="math",
+    ),
+)
