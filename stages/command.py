@@ -6,6 +6,7 @@ import errno
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import signal
 import subprocess
@@ -34,7 +35,7 @@ def parser(module_doc: str) -> argparse.ArgumentParser:
         type=functools.partial(_from_json, StepSettings, "--settings"),
         default=StepSettings(),
         metavar="S",
-        help="JSON, or a file of it: sections of stages/settings.py; defaults hold where it is mute",
+        help="JSON, or a file of it: sections of stages/settings.py; defaults hold for the rest",
     )
     made.add_argument(
         "--machine",
@@ -64,6 +65,7 @@ def _from_json(model: type[BaseModel], name: str, given: str) -> BaseModel:
 def run(main: Callable[[], None]) -> None:
     """Run a step's `main` as a program: a user's mistake becomes a message and exit code 1."""
     _end_with_parent()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars would tear our lines
     try:
         main()
     except UserError as error:
@@ -101,7 +103,7 @@ class Progress:
         self.what, self.total, self.done, self.tokens = what, total, done, 0
         self._first, self._started = done, time.monotonic()
         self._live = sys.stderr.isatty()
-        self._shown = 0.0
+        self._shown = self._started
         if done:
             print(f"{done:,} of {total:,} {what} were finished before", file=sys.stderr)
 
@@ -196,3 +198,10 @@ def device_name() -> str:
     if not torch.cuda.is_available():
         return "cpu"
     return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def load_tokenizer(model: Path) -> Any:
+    """The tokenizer of a model directory, from its files alone."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model, local_files_only=True)

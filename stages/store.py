@@ -208,8 +208,27 @@ def file_digest(path: Path) -> str:
 
 
 def table_digest(path: Path) -> str:
-    """Short name of a table's content, whichever step or person made it."""
-    return digest([file_digest(file) for file in shards(path)])
+    """Short name of the rows of a table; how, when and by whom it was written is not in it."""
+    names = []
+    for file in shards(path):
+        data = pq.read_table(file).replace_schema_metadata().combine_chunks()
+        buffer = pa.BufferOutputStream()
+        with pa.ipc.new_stream(buffer, bare := _without_metadata(data.schema)) as stream:
+            stream.write_table(data.cast(bare))
+        names.append(hashlib.sha256(buffer.getvalue()).hexdigest())
+    return digest(names)
+
+
+def _without_metadata(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.remove_metadata() for field in schema])
+
+
+def identity(path: Path) -> str:
+    """Short name of what determined a table's rows: equal for a table and a longer one of its kind.
+
+    That is the identity its journal left, or its content where somebody else made it.
+    """
+    return read_provenance(path).get("identity") or table_digest(path)
 
 
 def model_digest(model: Path) -> str:

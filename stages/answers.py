@@ -1,0 +1,130 @@
+"""Sample M answers after every closed trace, from the prior: y ~ π_θ0(· | x, z).
+
+python -m stages.answers --settings S --questions Q --traces T --model DIR --out A
+
+The context is the question's prompt and the trace's own tokens; the hint is not in it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from stages import command, prompts, store, tables
+from stages.engines import Draw, Request, Sampling
+from stages.errors import UserError
+from stages.sampling import draw_missing
+from stages.seeds import derive_seed
+from stages.settings import StepSettings
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the traces, draw their answers, write the table."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
+    parser.add_argument("--traces", type=Path, required=True, help="table of traces")
+    parser.add_argument("--model", type=Path, required=True, help="model that answers: the prior")
+    parser.add_argument("--out", type=Path, required=True, help="table of answers")
+    args = parser.parse_args(argv)
+    settings: StepSettings = args.settings
+
+    model = command.model_directory(args.model)
+    same_tokenizer(args.traces, model)
+    questions = store.read_table(args.questions, tables.QUESTIONS, ["question", "answer_kind"])
+    traces = store.read_table(args.traces, tables.TRACES, ["token_ids", "closed"])
+    requests = answer_requests(questions, traces, settings, command.load_tokenizer(model))
+    seeds = {request.key: request.seed for request in requests}
+
+    def row(draw: Draw, text: str) -> dict[str, Any]:
+        return {
+            **dict(zip(tables.ANSWERS.key, draw.key, strict=True)),
+            "seed": seeds[draw.key],
+            "token_ids": draw.token_ids,
+            "answer": text,
+            "n_tokens": len(draw.token_ids),
+            "finish_reason": draw.finish_reason,
+        }
+
+    with store.Journal(args.out, tables.ANSWERS, identity(settings, args, model)) as kept:
+        draw_missing(
+            kept,
+            requests,
+            row,
+            what="answers",
+            model=model,
+            engine=settings.engine,
+            machine=args.machine,
+        )
+        made = command.provenance(
+            "answers",
+            settings,
+            [args.questions, args.traces, model],
+            seconds=kept.seconds,
+            tokens=sum(row["n_tokens"] for row in kept.rows(seeds)),
+            device=command.device_name(),
+            tokenizer=store.tokenizer_digest(model),
+        )
+        kept.finish(seeds, made)
+
+
+def same_tokenizer(traces: Path, model: Path) -> None:
+    """Refuse a model whose tokenizer differs from that of the model that wrote the traces."""
+    wrote = store.read_provenance(traces).get("tokenizer")
+    if wrote is not None and wrote != store.tokenizer_digest(model):
+        raise UserError(
+            f"{model}: its tokenizer differs from that of the model that wrote {traces}; token ids "
+            "mean different texts to them. Prior and posterior must come from one base model"
+        )
+
+
+def answer_requests(
+    questions: Any, traces: Any, settings: StepSettings, tokenizer: Any
+) -> list[Request]:
+    """One request an answer: M of every closed trace, m varying fastest.
+
+    Questions that no verifier can judge (`answer_kind: none`) are passed over.
+
+    Raises
+    ------
+    UserError
+        A trace's question is not in the table of questions.
+    """
+    how = settings.answers
+    template = prompts.TEMPLATES[settings.prompts.template]
+    sampling = Sampling(
+        how.temperature, how.top_p, how.top_k, how.max_tokens, (prompts.END_SOLUTION,)
+    )
+    asked = {question["question_id"]: question for question in questions.to_pylist()}
+    contexts: dict[str, list[int]] = {}
+    requests = []
+    for trace in traces.to_pylist():
+        name = trace["question_id"]
+        if name not in asked:
+            raise UserError(f"a trace's question_id {name!r} is not in the table of questions")
+        if not trace["closed"] or asked[name]["answer_kind"] == "none":
+            continue
+        if name not in contexts:
+            prompt = template.question_prompt(asked[name]["question"])
+            contexts[name] = prompts.encode(tokenizer, prompt)
+        context = contexts[name] + trace["token_ids"]
+        for m in range(how.m):
+            key = (name, trace["k"], m)
+            seed = derive_seed(settings.seed, "answer", settings.round, *key)
+            requests.append(Request(key, context, seed, sampling))
+    return requests
+
+
+def identity(settings: StepSettings, args: Any, model: Path) -> dict[str, Any]:
+    """What an answer depends on beside its key. M is not in it: more answers keep the first ones."""
+    return {
+        "seed": settings.seed,
+        "round": settings.round,
+        "answers": settings.answers.model_dump(mode="json", exclude={"m"}),
+        "engine": settings.engine.model_dump(mode="json"),
+        "prompts": settings.prompts.model_dump(mode="json"),
+        "questions": store.table_digest(args.questions),
+        "traces": store.identity(args.traces),
+        "model": store.model_digest(model),
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,109 @@
+"""Get the base model that every fine-tuning starts from.
+
+python -m stages.base --settings S --out DIR
+
+It is made with random weights (`model.scratch`), or linked from a local directory or from the hub's
+cache (`model.path`): nothing is copied.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages import command, store
+from stages.errors import UserError
+from stages.prompts import END_TURN, MARKERS
+from stages.seeds import derive_seed
+from stages.settings import Model, Scratch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+PADDING = "<|endoftext|>"
+WORDS = (r"\boxed{", "}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the arguments, get the model, put it in place."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="directory of the model")
+    args = parser.parse_args(argv)
+    model = args.settings.model
+    with store.atomic(args.out) as unfinished:
+        if model.scratch is not None:
+            make(model.scratch, derive_seed(args.settings.seed, "base"), unfinished)
+            made = command.provenance("base", args.settings, [], seconds=0.0, device="cpu")
+            store.write_json(unfinished / "provenance.json", made)
+        else:
+            unfinished.symlink_to(find(model))
+
+
+def find(model: Model) -> Path:
+    """Directory of a model that exists: local, or fetched from the hub into its cache."""
+    if model.path is None:
+        raise UserError("model.path is not set; give a local directory or a name on the hub")
+    local = Path(model.path).expanduser()
+    if local.is_dir():
+        return command.model_directory(local)
+    if local.is_absolute() or model.path.startswith((".", "~")) or model.path.count("/") != 1:
+        raise UserError(f"{model.path}: there is no such directory (setting model.path)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    try:
+        found = snapshot_download(model.path, revision=model.revision, allow_patterns=wanted)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{model.path}: neither a local directory nor to be had from the hub "
+            f"({type(error).__name__}); check setting model.path and the network"
+        ) from None
+    return command.model_directory(Path(found))
+
+
+def make(scratch: Scratch, seed: int, out: Path) -> None:
+    """Write a Qwen3-architecture checkpoint with random weights and a character tokenizer."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = character_tokenizer(scratch.characters)
+    end = tokenizer.convert_tokens_to_ids(END_TURN)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=scratch.hidden_size,
+        num_hidden_layers=scratch.layers,
+        num_attention_heads=scratch.heads,
+        num_key_value_heads=scratch.key_value_heads,
+        head_dim=scratch.hidden_size // scratch.heads,
+        intermediate_size=scratch.intermediate_size,
+        max_position_embeddings=scratch.max_positions,
+        tie_word_embeddings=True,
+        eos_token_id=end,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(config)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def character_tokenizer(characters: str) -> "PreTrainedTokenizerFast":
+    """A tokenizer with one token a character, the markers and `boxed{` being one each."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {character: index for index, character in enumerate(dict.fromkeys(characters))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
+    tokenizer.add_special_tokens([PADDING, *MARKERS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_TURN,
+        pad_token=PADDING,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,204 @@
+"""Make the training rows of a model: teacher rows, and rows of selected traces with their weights.
+
+python -m stages.rows --settings S --questions Q --tokenizer DIR
+                      [--traces T --weights W [--answers A --verdicts V]] --out R
+
+`role` says for which model: `initial` and `final` learn prompt → z + y, the posterior hint prompt
+→ z. Token ids of sampled traces and answers are taken as they were sampled.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages import command, prompts, store, tables
+from stages.errors import UserError
+from stages.settings import StepSettings
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the tables, make the rows, write them with their mean response length."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="directory of the base model")
+    parser.add_argument("--traces", type=Path, help="table of traces; teacher rows only without it")
+    parser.add_argument("--weights", type=Path, help="weights of the traces")
+    parser.add_argument("--answers", type=Path, help="their answers")
+    parser.add_argument("--verdicts", type=Path, help="verdicts on the answers")
+    parser.add_argument("--out", type=Path, required=True, help="table of rows")
+    args = parser.parse_args(argv)
+    settings: StepSettings = args.settings
+    started = time.monotonic()
+
+    questions = store.read_table(args.questions, tables.QUESTIONS).to_pylist()
+    tokenizer = command.load_tokenizer(args.tokenizer)
+    maker = RowMaker(settings, tokenizer)
+    if args.traces is None:
+        rows = [maker.teacher(q, 1.0) for q in questions if q["trace"] is not None]
+    else:
+        if args.weights is None:
+            raise UserError("--weights is needed with --traces")
+        _same_tokenizer(args.traces, args.tokenizer)
+        selected = _selected(args.traces, args.weights)
+        answers = _first_correct(args.answers, args.verdicts, settings)
+        rows = list(final_rows(questions, selected, answers, maker, settings))
+    if not rows:
+        raise UserError(
+            f"no training row for the {settings.role} model: {args.questions} has no teacher trace "
+            "and no sampled trace was selected"
+        )
+    table = pa.Table.from_pylist(rows, schema=tables.ROWS.schema)
+    inputs = [args.questions, args.traces, args.weights, args.answers, args.verdicts]
+    made = command.provenance(
+        "rows",
+        settings,
+        [path for path in inputs if path is not None],
+        seconds=time.monotonic() - started,
+        device="cpu",
+        tokenizer=store.tokenizer_digest(args.tokenizer),
+        mean_response_tokens=sum(r["n_tokens"] - r["n_prompt_tokens"] for r in rows) / len(rows),
+    )
+    store.write_table(args.out, tables.ROWS, table, made)
+
+
+def _same_tokenizer(traces: Path, tokenizer: Path) -> None:
+    wrote = store.read_provenance(traces).get("tokenizer")
+    if wrote is not None and wrote != store.tokenizer_digest(tokenizer):
+        raise UserError(f"{tokenizer}: {traces} were written with another tokenizer")
+
+
+def _selected(traces: Path, weights: Path) -> list[dict[str, Any]]:
+    """Selected traces with their row weights, in order of the weights table."""
+    weighed = store.read_table(weights, tables.WEIGHTS, ["selected", "row_weight"]).to_pylist()
+    chosen = {(w["question_id"], w["k"]): w["row_weight"] for w in weighed if w["selected"]}
+    found = {}
+    for shard in store.iter_tables(traces, tables.TRACES, ["token_ids", "trace"]):
+        for trace in shard.to_pylist():
+            key = (trace["question_id"], trace["k"])
+            if key in chosen:
+                found[key] = {**trace, "row_weight": chosen[key]}
+    missing = chosen.keys() - found.keys()
+    if missing:
+        raise UserError(f"{traces}: selected trace {min(missing)} of {weights} is missing")
+    return [found[key] for key in chosen]
+
+
+def _first_correct(
+    answers: Path | None, verdicts: Path | None, settings: StepSettings
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """The first correct answer of each trace, where answers decide the weights."""
+    if settings.weights.answer != "accuracy" or answers is None or verdicts is None:
+        return {}
+    judged = store.read_table(verdicts, tables.VERDICTS, ["verdict"]).to_pylist()
+    first: dict[tuple[str, int], int] = {}
+    for v in judged:
+        if v["verdict"] == "correct":
+            key = (v["question_id"], v["k"])
+            first[key] = min(v["m"], first.get(key, v["m"]))
+    found = {}
+    for shard in store.iter_tables(answers, tables.ANSWERS, ["token_ids", "answer"]):
+        for answer in shard.to_pylist():
+            key = (answer["question_id"], answer["k"])
+            if first.get(key) == answer["m"]:
+                found[key] = answer
+    return found
+
+
+def final_rows(
+    questions: list[dict[str, Any]],
+    selected: list[dict[str, Any]],
+    answers: dict[tuple[str, int], dict[str, Any]],
+    maker: "RowMaker",
+    settings: StepSettings,
+) -> Iterator[dict[str, Any]]:
+    """Teacher rows, then a row of each selected trace.
+
+    A question without a selected trace counts its teacher trace once more: it stands in, by a
+    teacher row whose weight is larger by one.
+    """
+    asked = {question["question_id"]: question for question in questions}
+    has_trace = {trace["question_id"] for trace in selected}
+    mixed_in = settings.rows.teacher and settings.role == "final"
+    stands_in = settings.weights.no_candidate == "teacher"
+    for name, question in asked.items():
+        if question["trace"] is not None:
+            weight = float(mixed_in) + float(stands_in and name not in has_trace)
+            if weight > 0:
+                yield maker.teacher(question, weight)
+    for trace in selected:
+        question = asked[trace["question_id"]]
+        yield maker.sampled(question, trace, answers.get((trace["question_id"], trace["k"])))
+
+
+class RowMaker:
+    """Makes rows of the `rows` table, of one role, with one tokenizer."""
+
+    def __init__(self, settings: StepSettings, tokenizer: Any) -> None:
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._template = prompts.TEMPLATES[settings.prompts.template]
+
+    def teacher(self, question: dict[str, Any], weight: float) -> dict[str, Any]:
+        """Row of a question's teacher trace and solution."""
+        z = self._template.trace(question["trace"])
+        y = self._template.solution(prompts.reference_solution(question))
+        return self._row(
+            question, None, "teacher", (z, self._encode(z)), (y, self._encode(y)), weight
+        )
+
+    def sampled(
+        self, question: dict[str, Any], trace: dict[str, Any], answer: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Row of a sampled trace, with a sampled answer or else the reference solution."""
+        if answer is None:
+            after = prompts.after_thought(trace["trace"])
+            text = self._template.solution(prompts.reference_solution(question), after)
+            y = (text, self._encode(text))
+        else:
+            y = (answer["answer"], answer["token_ids"])
+        z = (trace["trace"], trace["token_ids"])
+        origin = self._settings.traces.proposal
+        return self._row(question, trace["k"], origin, z, y, trace["row_weight"])
+
+    def _row(
+        self,
+        question: dict[str, Any],
+        k: int | None,
+        origin: str,
+        z: tuple[str, list[int]],
+        y: tuple[str, list[int]],
+        weight: float,
+    ) -> dict[str, Any]:
+        if self._settings.role == "posterior":
+            hint = prompts.hint_of(question, self._settings.posterior.hint)
+            variant = self._settings.posterior.template
+            prompt = self._template.hint_prompt(question["question"], hint, variant)
+            response, response_ids = z
+        else:
+            prompt = self._template.question_prompt(question["question"])
+            response, response_ids = z[0] + y[0], z[1] + y[1]
+            end = self._encode(prompts.END_TURN)
+            if response_ids[-len(end) :] != end:
+                response, response_ids = response + prompts.END_TURN, response_ids + end
+        prompt_ids = self._encode(prompt)
+        return {
+            "question_id": question["question_id"],
+            "k": k,
+            "origin": origin,
+            "prompt": prompt,
+            "response": response,
+            "token_ids": prompt_ids + response_ids,
+            "n_prompt_tokens": len(prompt_ids),
+            "n_tokens": len(prompt_ids) + len(response_ids),
+            "weight": weight,
+        }
+
+    def _encode(self, text: str) -> list[int]:
+        return prompts.encode(self._tokenizer, text)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,122 @@
+"""Sample K thinking traces of every question, from the posterior, which sees a hint, or the prior.
+
+python -m stages.traces --settings S --questions Q --model DIR --shard I/N --out T
+
+Shard I of N holds the questions at positions I, I+N, I+2N, ... of the table.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from stages import command, prompts, store, tables
+from stages.engines import Draw, Request, Sampling
+from stages.sampling import draw_missing
+from stages.seeds import derive_seed
+from stages.settings import StepSettings
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the questions of the shard, draw their traces, write the table."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
+    parser.add_argument("--model", type=Path, required=True, help="model that writes the traces")
+    parser.add_argument("--shard", type=shard, default=(0, 1), help="I/N; default: all questions")
+    parser.add_argument("--out", type=Path, required=True, help="table of traces")
+    args = parser.parse_args(argv)
+    settings: StepSettings = args.settings
+
+    model = command.model_directory(args.model)
+    questions = store.read_table(args.questions, tables.QUESTIONS)
+    index, count = args.shard
+    mine = questions.take(list(range(index, len(questions), count))).to_pylist()
+    requests = trace_requests(mine, settings, command.load_tokenizer(model))
+    with store.Journal(args.out, tables.TRACES, identity(settings, args.questions, model)) as kept:
+        draw_missing(
+            kept,
+            requests,
+            trace_row(requests),
+            what="traces",
+            model=model,
+            engine=settings.engine,
+            machine=args.machine,
+        )
+        made = command.provenance(
+            "traces",
+            settings,
+            [args.questions, model],
+            seconds=kept.seconds,
+            tokens=sum(row["n_tokens"] for row in kept.rows(r.key for r in requests)),
+            device=command.device_name(),
+            tokenizer=store.tokenizer_digest(model),
+            shard=f"{index}/{count}",
+        )
+        kept.finish((r.key for r in requests), made)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Read `I/N`: shard I of N, counted from 0."""
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N")
+    return int(index), int(count)
+
+
+def trace_requests(
+    questions: list[dict[str, Any]], settings: StepSettings, tokenizer: Any
+) -> list[Request]:
+    """One request a trace: K of every question, k varying fastest."""
+    how, template = settings.traces, prompts.TEMPLATES[settings.prompts.template]
+    sampling = Sampling(
+        how.temperature, how.top_p, how.top_k, how.max_tokens, (prompts.END_THOUGHT,)
+    )
+    requests = []
+    for question in questions:
+        if how.proposal == "posterior":
+            hint = prompts.hint_of(question, settings.posterior.hint)
+            text = template.hint_prompt(question["question"], hint, settings.posterior.template)
+        else:
+            text = template.question_prompt(question["question"])
+        context = prompts.encode(tokenizer, text)
+        for k in range(how.k):
+            key = (question["question_id"], k)
+            seed = derive_seed(settings.seed, f"trace-{how.proposal}", settings.round, *key)
+            requests.append(Request(key, context, seed, sampling))
+    return requests
+
+
+def trace_row(requests: list[Request]) -> Any:
+    """The function that makes a row of the `traces` table of a draw and its text."""
+    seeds = {request.key: request.seed for request in requests}
+
+    def row(draw: Draw, text: str) -> dict[str, Any]:
+        return {
+            "question_id": draw.key[0],
+            "k": draw.key[1],
+            "seed": seeds[draw.key],
+            "token_ids": draw.token_ids,
+            "trace": text,
+            "n_tokens": len(draw.token_ids),
+            "finish_reason": draw.finish_reason,
+            "closed": prompts.END_THOUGHT in text,
+        }
+
+    return row
+
+
+def identity(settings: StepSettings, questions: Path, model: Path) -> dict[str, Any]:
+    """What a trace depends on beside its key. K is not in it: more traces keep the first ones."""
+    return {
+        "seed": settings.seed,
+        "round": settings.round,
+        "traces": settings.traces.model_dump(mode="json", exclude={"k", "shards"}),
+        "engine": settings.engine.model_dump(mode="json"),
+        "prompts": settings.prompts.model_dump(mode="json"),
+        "hint": [settings.posterior.hint, settings.posterior.template],
+        "questions": store.table_digest(questions),
+        "model": store.model_digest(model),
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)
