@@ -202,6 +202,16 @@ SAMPLES = Table(
         Column(
             "reason", TEXT, "Why the verdict is what it is, where there is more.", optional=True
         ),
+        Column("vote", COUNT, "Equal for answers of an item that are equal.", optional=True),
+        Column("question", TEXT, "The item's own text, without instructions.", optional=True),
+        Column("answer", TEXT, "The item's reference answer.", optional=True),
+        Column("difficulty", TEXT, "The source's own grade of the item.", optional=True),
+        Column(
+            "option_order",
+            pa.list_(COUNT),
+            "Place in the source of each option as shown, where they were shuffled.",
+            optional=True,
+        ),
     ),
 )
 
