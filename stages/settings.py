@@ -225,6 +225,10 @@ class Machine(Section):
 
     tokens_per_batch: Positive = Field(16384, description="scoring: tokens of one packed bin")
     tokens_per_micro_batch: Positive = Field(8192, description="training: tokens of one packed bin")
+    recompute_every: Positive = Field(
+        1, description="training: with activation_checkpointing, recompute each n-th layer"
+    )
+    threads: Count = Field(0, description="CPU threads of scoring and training; 0: torch's choice")
     gpu_memory_fraction: float = Field(0.9, gt=0, le=1, description="share vLLM takes of a GPU")
     cpu_cache_gib: Positive = Field(2, description="vLLM's key-value cache on a CPU")
     max_requests: Positive = Field(256, description="requests an engine works on at once")
@@ -239,7 +243,9 @@ class Experiment(Section):
     model: Model = Model()
     prompts: Prompts = Prompts()
     engine: Engine = Engine()
-    finetune: Finetune = Field(Finetune(), description="for all models; a model's own section wins")
+    finetune: Finetune = Field(
+        Finetune(), description="of every model, where its own section says nothing else"
+    )
     initial: Finetune = Finetune()
     posterior: Posterior = Posterior()
     final: Finetune = Finetune()
@@ -251,15 +257,6 @@ class Experiment(Section):
     rows: Rows = Rows()
     evaluation: Evaluation = Evaluation()
     gpus: Gpus = Gpus()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _finetune_for_all(cls, data: Any) -> Any:
-        common = data.get("finetune") if isinstance(data, dict) else None
-        if not isinstance(common, dict):
-            return data
-        own = {name: data.get(name) or {} for name in MODELS}
-        return {**data, **{m: {**common, **s} for m, s in own.items() if isinstance(s, dict)}}
 
     @model_validator(mode="after")
     def _answers_for_accuracy(self) -> "Experiment":
@@ -277,7 +274,7 @@ class StepSettings(Experiment):
 
     round: Positive = 1
     role: Literal["initial", "posterior", "final"] = Field(
-        "final", description="model that rows are made for, or that is fine-tuned"
+        "final", description="model that rows are made for"
     )
 
 

@@ -1,0 +1,273 @@
+"""Fine-tune a model on weighted rows and write it as a Hugging Face checkpoint.
+
+python -m stages.finetune --settings S --rows R --base DIR --out DIR
+accelerate launch --multi_gpu --num_processes N -m stages.finetune ...    (N GPUs; more nodes alike)
+
+The settings' `role` says whose section holds: initial, posterior or final. Checkpoints of unfinished
+work are in `<out>.partial`; the same command goes on from there, also after SIGTERM or Ctrl-C.
+"""
+
+import fcntl
+import math
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from stages import command, store, tables
+from stages.errors import UserError
+from stages.seeds import derive_seed
+from stages.settings import Finetune, Machine, StepSettings
+
+if TYPE_CHECKING:
+    from stages.lm.trainer import TrainingRows, TrainingSettings
+
+NOT_COPIED = (".safetensors", ".bin", ".pt", ".parquet", ".index.json")
+OWN_FILES = ("config.json", "generation_config.json", "provenance.json")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read rows and base model, train, write the model with its log and provenance."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--rows", type=Path, required=True, help="table of training rows")
+    parser.add_argument("--base", type=Path, required=True, help="model to start from")
+    parser.add_argument("--out", type=Path, required=True, help="directory of the new model")
+    args = parser.parse_args(argv)
+    settings: StepSettings = args.settings
+    how: Finetune = getattr(settings, settings.role)
+
+    base = command.model_directory(args.base)
+    rows = store.read_table(args.rows, tables.ROWS, ["token_ids", "n_prompt_tokens", "weight"])
+    mean = store.read_provenance(args.rows).get("mean_response_tokens") or mean_response(rows)
+    training, held_back, counts = split_rows(rows, how, settings.seed, args.rows)
+
+    import torch
+
+    from stages.lm.model import load
+    from stages.lm.trainer import Interrupted, Trainer
+
+    if args.machine.threads:
+        torch.set_num_threads(args.machine.threads)
+    plan = training_settings(how, args.machine, settings, mean, len(training))
+    model = load(base, "auto")
+    check_tokens(training, model.checkpoint.config.vocab_size, args.rows)
+    partial = args.out.with_name(args.out.name + ".partial")
+    identity = {
+        "finetune": how.model_dump(mode="json", exclude={"checkpoint_minutes"}),
+        "seed": settings.seed,
+        "rows": store.table_digest(args.rows),
+        "base": store.model_digest(base),
+    }
+    trainer = Trainer(model, training, held_back, plan, partial)
+    main_process = trainer.state.is_main_process
+    with unfinished_work(partial, identity) if main_process else nullcontext():
+        trainer.state.wait_for_everyone()
+        try:
+            with stop_signals() as stop:
+                train(trainer, stop, 60 * how.checkpoint_minutes)
+        except Interrupted as interrupted:
+            print(f"{interrupted}; the same command goes on from there", file=sys.stderr)
+            sys.exit(128 + stop[0] if stop else 1)
+        with store.atomic(args.out) if main_process else nullcontext() as directory:
+            trainer.save_model(directory, stop_tokens(base, training))
+            if main_process:
+                made = command.provenance(
+                    "finetune",
+                    settings,
+                    [args.rows, base],
+                    seconds=trainer.log[-1]["seconds"],
+                    device=command.device_name(),
+                    processes=trainer.state.num_processes,
+                    tokens=trainer.log[-1]["tokens"],
+                    mean_response_tokens=mean,
+                    **counts,
+                )
+                complete(directory, base, trainer.log, made)
+        if main_process:
+            shutil.rmtree(partial)
+
+
+def train(trainer: Any, stop: list[int], checkpoint_seconds: float) -> None:
+    """Train to the end, showing progress on the main process."""
+    trainer.resume()
+    total = trainer.settings.steps
+    progress = command.Progress("steps", total, trainer.step)
+    tokens = trainer.log[-1]["tokens"] if trainer.log else 0
+    for line in trainer.run(lambda: bool(stop), checkpoint_seconds):
+        if trainer.state.is_main_process:
+            progress.add(1, line["tokens"] - tokens)
+        tokens = line["tokens"]
+
+
+def mean_response(rows: pa.Table) -> float:
+    """L̄: mean response tokens of all rows."""
+    lengths = rows["token_ids"].combine_chunks().value_lengths().to_numpy()
+    return float(np.mean(lengths - rows["n_prompt_tokens"].to_numpy()))
+
+
+def split_rows(
+    rows: pa.Table, how: Finetune, seed: int, path: Path
+) -> tuple["TrainingRows", "TrainingRows", dict[str, int]]:
+    """Rows to learn and rows held back for the evaluation loss; too long ones are in neither.
+
+    Whole questions are held back, so that no trace of one is learned and evaluated on.
+
+    Raises
+    ------
+    UserError
+        A row has no prompt, no response or an impossible weight, or none is left to train on.
+    """
+    lengths = rows["token_ids"].combine_chunks().value_lengths().to_numpy()
+    n_prompt, weights = rows["n_prompt_tokens"].to_numpy(), rows["weight"].to_numpy()
+    for wrong, what in (
+        ((n_prompt < 1) | (n_prompt >= lengths), "needs at least one prompt and response token"),
+        (~(np.isfinite(weights) & (weights >= 0)), "needs a finite weight of at least 0"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise UserError(
+                f"{path}: row {row} (question_id {rows['question_id'][row].as_py()!r}) {what}"
+            )
+    fits = lengths <= how.max_tokens
+    questions, of_row = np.unique(rows["question_id"].to_numpy(), return_inverse=True)
+    order = np.random.default_rng(derive_seed(seed, "held back")).permutation(len(questions))
+    held = np.isin(of_row, order[: round(how.holdout_fraction * len(questions))])
+    if not (fits & ~held).any():
+        raise UserError(
+            f"{path}: no row is left to train on: {int((~fits).sum())} of {len(rows)} are longer "
+            f"than max_tokens = {how.max_tokens}, {int(held.sum())} are held back"
+        )
+    counts = {
+        "rows": int((fits & ~held).sum()),
+        "held_back_rows": int((fits & held).sum()),
+        "too_long_rows": int((~fits).sum()),
+    }
+    return _as_arrays(rows, fits & ~held), _as_arrays(rows, fits & held), counts
+
+
+def _as_arrays(rows: pa.Table, chosen: np.ndarray) -> "TrainingRows":
+    from stages.lm.trainer import TrainingRows
+
+    kept = rows.filter(pa.array(chosen))
+    ids = kept["token_ids"].combine_chunks()
+    return TrainingRows(
+        token_ids=ids.flatten().to_numpy(),
+        offsets=np.concatenate([[0], np.cumsum(ids.value_lengths().to_numpy(), dtype=np.int64)]),
+        n_context=kept["n_prompt_tokens"].to_numpy(),
+        weights=kept["weight"].to_numpy(),
+    )
+
+
+def check_tokens(rows: "TrainingRows", vocabulary: int, path: Path) -> None:
+    """Refuse token ids that the model does not have."""
+    low, high = int(rows.token_ids.min()), int(rows.token_ids.max())
+    if low < 0 or high >= vocabulary:
+        raise UserError(
+            f"{path}: token ids from {low} to {high}, but the base model knows 0 to "
+            f"{vocabulary - 1}; the rows were made with another tokenizer"
+        )
+
+
+def training_settings(
+    how: Finetune, machine: Machine, settings: StepSettings, mean: float, n_rows: int
+) -> "TrainingSettings":
+    """What the trainer is told, from the settings and the number of rows."""
+    import torch
+
+    from stages.lm.trainer import TrainingSettings
+
+    n_draws = how.steps * how.batch_size if how.steps else round(how.epochs * n_rows)
+    return TrainingSettings(
+        mean_response_tokens=mean,
+        steps=math.ceil(n_draws / how.batch_size),
+        n_draws=n_draws,
+        batch_size=how.batch_size,
+        learning_rate=how.learning_rate,
+        warmup_fraction=how.warmup_fraction,
+        weight_decay=how.weight_decay,
+        betas=how.betas,
+        max_grad_norm=how.max_grad_norm,
+        seed=derive_seed(settings.seed, "finetune", settings.role, settings.round),
+        dtype=getattr(torch, how.dtype),
+        master_dtype=getattr(torch, how.master_dtype),
+        tokens_per_micro_batch=machine.tokens_per_micro_batch,
+        checkpoint_layers_every=machine.recompute_every if how.activation_checkpointing else 0,
+    )
+
+
+@contextmanager
+def unfinished_work(partial: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """Hold `<out>.partial` for this training alone; drop checkpoints of a different one."""
+    partial.mkdir(parents=True, exist_ok=True)
+    with (partial / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{partial}: another process is training this model; wait for it, or end it"
+            ) from None
+        name = partial / "identity"
+        if not name.exists() or name.read_text() != store.digest(identity):
+            for checkpoint in partial.glob("step-*"):
+                shutil.rmtree(checkpoint)
+            name.write_text(store.digest(identity))
+        yield
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Note SIGTERM and SIGINT in a list instead of dying of them; a second one kills as ever."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_tokens(base: Path, rows: "TrainingRows") -> list[int]:
+    """Tokens at which the new model stops: the base model's, and the one that rows end with.
+
+    A base model was never taught to end a turn; its generation settings do not know that token. A
+    last token that is no special token (a piece of a marker) could occur anywhere and is left out.
+    """
+    from transformers import GenerationConfig
+
+    tokenizer = command.load_tokenizer(base)
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    last = set(rows.token_ids[rows.offsets[1:] - 1].tolist()) & special
+    if (base / "generation_config.json").exists():
+        own = GenerationConfig.from_pretrained(base).eos_token_id
+        last |= {own} if isinstance(own, int) else set(own or ())
+    if tokenizer.eos_token_id is not None:
+        last.add(tokenizer.eos_token_id)
+    return sorted(last)
+
+
+def complete(directory: Path, base: Path, log: list[dict], made: dict[str, Any]) -> None:
+    """Put the base model's tokenizer, the training log and the provenance beside the weights."""
+    for file in base.iterdir():
+        copied = not file.name.endswith(NOT_COPIED) and file.name not in OWN_FILES
+        if file.is_file() and copied and not file.name.startswith("."):
+            shutil.copyfile(file, directory / file.name)
+    data = pa.Table.from_pylist(log, schema=tables.TRAINING_LOG.schema)
+    store.write_table(directory / "training_log.parquet", tables.TRAINING_LOG, data, made)
+    store.write_json(directory / "provenance.json", made)
+
+
+if __name__ == "__main__":
+    command.run(main)

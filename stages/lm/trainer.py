@@ -1,0 +1,456 @@
+"""Weighted fine-tuning: METHOD.md's objective, for one process or many, CPU or GPU.
+
+    loss of one optimizer step = 1 / (B · L̄) · Σ_i w_i Σ_t −log p(token_{i,t})
+
+The gradient of a step is a function of its rows and nothing else: neither packing, nor the size of
+a micro-batch, nor the number of processes enters it. Parameters live in `master_dtype` (what AdamW
+updates), computing happens in `dtype`. Where the two differ or several processes take part, torch's
+`fully_shard` (FSDP2) does both the sharding and the casting; one process with one dtype needs none.
+"""
+
+import json
+import math
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.lm.model import Bin, LanguageModel, make_bin
+from stages.lm.packing import balance, pack, row_costs
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Token ids of all rows, end to end, and what is to be learned of them.
+
+    Attributes
+    ----------
+    token_ids : int32 [tokens of all rows]
+    offsets : int64 [N + 1]
+        Row `i` is `token_ids[offsets[i]:offsets[i + 1]]`.
+    n_context : int32 [N]
+        Leading tokens of each row that carry no loss (the prompt), at least 1.
+    weights : float64 [N]
+        Weight of each row in the loss.
+    """
+
+    token_ids: np.ndarray
+    offsets: np.ndarray
+    n_context: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row: int64 [N]."""
+        return np.diff(self.offsets)
+
+    def tokens(self, row: int) -> np.ndarray:
+        """Token ids of one row."""
+        return self.token_ids[self.offsets[row] : self.offsets[row + 1]]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What training depends on.
+
+    Attributes
+    ----------
+    mean_response_tokens : float
+        L̄ of the objective.
+    steps : int
+        Optimizer steps. Rows are drawn epoch after epoch without replacement.
+    n_draws : int
+        Rows seen in all steps together; only the last step may fall short of `batch_size`.
+    batch_size : int
+        B of the objective: rows of one optimizer step.
+    learning_rate : float
+        Peak; it rises linearly over `warmup_fraction` of the steps and falls as a cosine to 0.
+    weight_decay : float
+        Of matrices; norms and biases have none.
+    seed : int
+        Of the order of the rows. Nothing else is random.
+    dtype, master_dtype : torch.dtype
+        Of computing, and of parameters and optimizer.
+    tokens_per_micro_batch : int
+        Tokens of one packed bin. Changes memory and speed, not results.
+    checkpoint_layers_every : int
+        Keep the activations of only each n-th layer's complement: 0 keeps all, 1 recomputes all
+        layers, 2 every second. Changes memory and speed, not results.
+    """
+
+    mean_response_tokens: float
+    steps: int
+    n_draws: int
+    batch_size: int
+    learning_rate: float
+    warmup_fraction: float = 0.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    dtype: torch.dtype = torch.float32
+    master_dtype: torch.dtype = torch.float32
+    tokens_per_micro_batch: int = 8192
+    checkpoint_layers_every: int = 1
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; what is done so far is in its checkpoint."""
+
+
+def rows_of_step(step: int, n_rows: int, settings: TrainingSettings) -> np.ndarray:
+    """Rows of optimizer step `step` (from 0): the next ones of an endless series of shuffles.
+
+    Every epoch is a permutation of its own, drawn from (seed, epoch). The result does not depend
+    on earlier steps, so a resumed training needs no state of a random generator.
+    """
+    first = step * settings.batch_size
+    draws = np.arange(first, min(first + settings.batch_size, settings.n_draws))
+    epochs = {
+        epoch: np.random.default_rng([settings.seed, int(epoch)]).permutation(n_rows)
+        for epoch in np.unique(draws // n_rows)
+    }
+    return np.array([epochs[draw // n_rows][draw % n_rows] for draw in draws], dtype=np.int64)
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Learning rate of optimizer step `step` (from 0): linear warm-up, then a cosine to 0."""
+    warmup = round(settings.warmup_fraction * settings.steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, settings.steps - warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def micro_batches(
+    rows: TrainingRows, chosen: np.ndarray, budget: int, attention_per_token: float, ranks: int
+) -> list[list[np.ndarray]]:
+    """Rows of a step as bins for each rank: as many on every rank, of nearly equal work.
+
+    Returns
+    -------
+    list over ranks of lists of int arrays
+        Rows of each bin, dearest bin first. A rank with less to do has empty bins at the end,
+        because all ranks have to take part in every collective.
+    """
+    lengths = rows.lengths[chosen]
+    costs = row_costs(lengths, attention_per_token)
+    bins = []
+    for share in balance(costs, ranks):
+        packed = pack(lengths[share], budget)
+        packed.sort(key=lambda b, share=share: -costs[share[b]].sum())
+        bins.append([chosen[share[b]] for b in packed])
+    most = max(1, max(len(b) for b in bins))
+    return [b + [np.empty(0, dtype=np.int64)] * (most - len(b)) for b in bins]
+
+
+def weighted_bin(
+    rows: TrainingRows, chosen: np.ndarray, divisor: float, device: torch.device
+) -> tuple[Bin, torch.Tensor]:
+    """A bin of the chosen rows, and the coefficient `w_i / divisor` of each target token."""
+    if len(chosen) == 0:  # something to compute for a rank that has nothing to do
+        bin_ = make_bin([np.zeros(2, dtype=np.int32)], [1], device)
+        return bin_, torch.zeros(1, device=device)
+    bin_ = make_bin([rows.tokens(i) for i in chosen], rows.n_context[chosen].tolist(), device)
+    coefficients = np.repeat(rows.weights[chosen] / divisor, bin_.counts).astype(np.float32)
+    return bin_, torch.from_numpy(coefficients).to(device)
+
+
+def shard(model: LanguageModel, dtype: torch.dtype, state) -> LanguageModel:
+    """Shard parameters over all processes; compute in `dtype`, reduce gradients in float32.
+
+    The same call serves one process, where it only keeps master weights apart from computing ones.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(
+            "nccl" if state.device.type == "cuda" else "gloo",
+            store=torch.distributed.HashStore(),
+            rank=0,
+            world_size=1,
+        )
+    mesh = init_device_mesh(state.device.type, (state.num_processes,))
+    # Inputs are left as they are: the loss's coefficients are float32 and have to stay it.
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    for layer in model.checkpoint.base_model.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    return fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+class Trainer:
+    """Model, optimizer and position in the training: everything a checkpoint holds.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        As loaded, on the CPU.
+    rows, held_back : TrainingRows
+        What is learned, and what only the evaluation loss sees (may be empty).
+    settings : TrainingSettings
+    checkpoints : Path
+        Directory for checkpoints, this training's own.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        rows: TrainingRows,
+        held_back: TrainingRows,
+        settings: TrainingSettings,
+        checkpoints: Path,
+    ):
+        from accelerate import PartialState
+
+        self.state = PartialState(cpu=not torch.cuda.is_available())
+        self.rows, self.held_back, self.settings = rows, held_back, settings
+        self.checkpoints = checkpoints
+        self.step = 0
+        self.log: list[dict] = []
+        self._attention_per_token = model.attention_per_token
+        self._divisor = settings.batch_size * settings.mean_response_tokens
+        self.model = self._prepare(model)
+        # Taken once: while gathered, a sharded module shows its whole parameters instead.
+        self._parameters = dict(self.model.named_parameters())
+        self.optimizer = self._make_optimizer()
+
+    def _prepare(self, model: LanguageModel) -> LanguageModel:
+        every = self.settings.checkpoint_layers_every
+        if every:
+            model.checkpoint.gradient_checkpointing_enable(
+                {"use_reentrant": False, "preserve_rng_state": False}
+            )
+            for number, layer in enumerate(model.checkpoint.base_model.layers):
+                layer.gradient_checkpointing = number % every == 0
+        for p in model.parameters():  # buffers keep their dtype: rotary angles need float32
+            p.data = p.data.to(self.settings.master_dtype)
+        if self.state.num_processes > 1 or self.settings.dtype != self.settings.master_dtype:
+            return shard(model, self.settings.dtype, self.state)
+        return model.to(self.state.device)
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        parameters = self._parameters.values()
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim >= 2]},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=self.settings.learning_rate,
+            betas=self.settings.betas,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+        )
+        for p in parameters:  # made now, so that a checkpoint can be read into them
+            optimizer.state[p] = {
+                "step": torch.zeros((), dtype=torch.float32, device=self.state.device),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+        return optimizer
+
+    def _sum_over_processes(self, *values: float) -> list[float]:
+        if self.state.num_processes == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.state.device)
+        torch.distributed.all_reduce(total)
+        return total.tolist()
+
+    def gradient(self, chosen: np.ndarray) -> float:
+        """Add the gradient of the objective over `chosen` rows to `.grad`; return the objective.
+
+        Rows of weight 0 are left out: they add nothing.
+        """
+        chosen = chosen[self.rows.weights[chosen] != 0]
+        self.model.train()
+        loss = self._over_bins(self.rows, chosen, self._divisor, backward=True)
+        return self._sum_over_processes(loss)[0]
+
+    def _over_bins(
+        self, rows: TrainingRows, chosen: np.ndarray, divisor: float, backward: bool
+    ) -> float:
+        """This rank's part of the objective over `chosen`."""
+        state, settings = self.state, self.settings
+        bins = micro_batches(
+            rows,
+            chosen,
+            settings.tokens_per_micro_batch,
+            self._attention_per_token,
+            state.num_processes,
+        )[state.process_index]
+        losses = []
+        for members in bins:
+            bin_, coefficients = weighted_bin(rows, members, divisor, state.device)
+            loss = self.model(bin_, coefficients)
+            if backward:
+                # The ranks' gradients are averaged; the objective is their sum.
+                (loss * state.num_processes).backward()
+            losses.append(loss.detach())
+        return float(torch.stack(losses).sum())
+
+    def evaluation_loss(self) -> float | None:
+        """Objective over the held-back rows, per row; None when there are none."""
+        if len(self.held_back) == 0:
+            return None
+        divisor = len(self.held_back) * self.settings.mean_response_tokens
+        self.model.eval()
+        with torch.no_grad():
+            loss = self._over_bins(
+                self.held_back, np.arange(len(self.held_back)), divisor, backward=False
+            )
+        if hasattr(self.model, "reshard"):  # nothing runs backward here, which would do it
+            self.model.reshard()
+        return self._sum_over_processes(loss)[0]
+
+    def train_step(self) -> dict:
+        """One optimizer step; returns its line of the log, without times."""
+        chosen = rows_of_step(self.step, len(self.rows), self.settings)
+        loss = self.gradient(chosen)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self._parameters.values(), self.settings.max_grad_norm
+        )
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        rate = learning_rate(self.step, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        draws = min(self.step * self.settings.batch_size, self.settings.n_draws)
+        return {
+            "step": self.step,
+            "epoch": draws / len(self.rows),
+            "loss": loss,
+            "eval_loss": None,
+            "grad_norm": float(norm),
+            "learning_rate": rate,
+            "tokens": int(self.rows.lengths[chosen].sum()),
+        }
+
+    def run(
+        self,
+        stop_requested: Callable[[], bool] = lambda: False,
+        checkpoint_seconds: float = math.inf,
+    ) -> Iterator[dict]:
+        """Train from the present step to the end; yield each step's log line.
+
+        Raises
+        ------
+        Interrupted
+            When `stop_requested()` is true on any rank after a step; a checkpoint has been written.
+        """
+        begin = time.monotonic() - (self.log[-1]["seconds"] if self.log else 0.0)
+        saved = time.monotonic()
+        tokens = self.log[-1]["tokens"] if self.log else 0
+        while self.step < self.settings.steps:
+            started = time.monotonic()
+            line = self.train_step()
+            ended = self.step == self.settings.steps
+            if ended or int(line["epoch"]) > int(line["epoch"] - self._epoch_of_a_step):
+                line["eval_loss"] = self.evaluation_loss()
+            now = time.monotonic()
+            line |= {
+                "tokens": tokens + line["tokens"],
+                "tokens_per_second": line["tokens"] / (now - started),
+                "memory_mib": self._memory_mib(),
+                "seconds": now - begin,
+            }
+            tokens = line["tokens"]
+            self.log.append(line)
+            stop, due = self._sum_over_processes(
+                float(stop_requested()), float(now - saved > checkpoint_seconds)
+            )
+            if (stop or due) and not ended:
+                self.save_checkpoint()
+                saved = time.monotonic()
+            yield line
+            if stop and not ended:
+                raise Interrupted(f"stopped after step {self.step} of {self.settings.steps}")
+
+    @property
+    def _epoch_of_a_step(self) -> float:
+        return self.settings.batch_size / len(self.rows)
+
+    def _memory_mib(self) -> float:
+        if self.state.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Everything numeric that a checkpoint holds, by name."""
+        tensors = {}
+        for name, p in self._parameters.items():
+            state = self.optimizer.state[p]
+            tensors |= {
+                f"parameter.{name}": p.detach(),
+                f"exp_avg.{name}": state["exp_avg"],
+                f"exp_avg_sq.{name}": state["exp_avg_sq"],
+            }
+        return tensors
+
+    def save_checkpoint(self) -> None:
+        """Write `checkpoints/step-N`, complete by rename, and remove older ones."""
+        import torch.distributed.checkpoint as dcp
+
+        final = self.checkpoints / f"step-{self.step}"
+        unfinished = self.checkpoints / "unfinished"
+        if self.state.is_main_process:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        self.state.wait_for_everyone()
+        dcp.save(self._tensors(), checkpoint_id=unfinished)
+        if self.state.is_main_process:
+            record = {"step": self.step, "log": self.log}
+            (unfinished / "progress.json").write_text(json.dumps(record))
+            unfinished.rename(final)
+            for other in self.checkpoints.glob("step-*"):
+                if other != final:
+                    shutil.rmtree(other)
+        self.state.wait_for_everyone()
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint, if there is one."""
+        import torch.distributed.checkpoint as dcp
+
+        found = sorted(self.checkpoints.glob("step-*"), key=lambda p: int(p.name.split("-")[1]))
+        if not found:
+            return
+        dcp.load(self._tensors(), checkpoint_id=found[-1])
+        progress = json.loads((found[-1] / "progress.json").read_text())
+        self.step, self.log = progress["step"], progress["log"]
+        for state in self.optimizer.state.values():
+            state["step"].fill_(self.step)
+
+    def save_model(self, directory: Path, eos_token_ids: list[int]) -> None:
+        """Write a Hugging Face checkpoint in `settings.dtype`; every process must call this.
+
+        Parameters
+        ----------
+        eos_token_ids : list of int
+            Tokens at which generation stops.
+        """
+        weights = {}
+        for name, p in self._parameters.items():
+            whole = p.detach()
+            whole = whole.full_tensor() if hasattr(whole, "full_tensor") else whole
+            if self.state.is_main_process:
+                weights[name.removeprefix("checkpoint.")] = whole.to(
+                    "cpu", self.settings.dtype, copy=True
+                ).contiguous()
+        if self.state.is_main_process:
+            checkpoint = self.model.checkpoint
+            checkpoint.config.dtype = self.settings.dtype
+            checkpoint.generation_config.eos_token_id = eos_token_ids
+            checkpoint.generation_config._from_model_config = False
+            checkpoint.save_pretrained(directory, state_dict=weights)
+        self.state.wait_for_everyone()
