@@ -1,0 +1,128 @@
+"""Score the samples of an experiment's models, and make eval.json of them.
+
+python -m stages.summary --name NAME --eval initial=DIR final=DIR [--questions Q ...]
+                         [--artifacts PATH ...] --out eval.json
+
+Each DIR is an output of stages.evaluate; models are given in the order of training. With the
+training questions, benchmark items that overlap with them are reported and scores are also given
+without these. Artifacts are what the steps before wrote; what each cost goes into the ledger.
+The schema is documented in docs/eval.md.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from stages import command, evaluation, store, tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the sample tables, score them, write eval.json."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--name", required=True, help="name of the experiment")
+    parser.add_argument(
+        "--eval", type=model_folder, nargs="+", required=True, metavar="MODEL=DIR", dest="folders"
+    )
+    parser.add_argument("--questions", type=Path, nargs="*", help="tables of training questions")
+    parser.add_argument("--artifacts", type=Path, nargs="*", default=[], help="for the ledger")
+    parser.add_argument("--out", type=Path, required=True, help="eval.json")
+    args = parser.parse_args(argv)
+
+    folders = dict(args.folders)
+    made = evaluation.summarise(
+        {model: load(folder) for model, folder in folders.items()},
+        experiment=args.name,
+        protocol=protocol(folders.values()),
+        training_questions=training_questions(args.questions),
+        cost=ledger([*args.artifacts, *(f for d in folders.values() for f in store.shards(d))]),
+    )
+    store.write_json(args.out, made.model_dump(mode="json"))
+    print(headline(made))
+
+
+def model_folder(text: str) -> tuple[str, Path]:
+    """Read `MODEL=DIR`."""
+    model, equals, folder = text.partition("=")
+    if not (model and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=DIR")
+    return model, Path(folder)
+
+
+def load(folder: Path) -> dict[str, evaluation.Answers]:
+    """A model's samples by benchmark, from the folder that stages.evaluate wrote."""
+    found = {}
+    for file in store.shards(folder):
+        data = store.read_table(file, tables.SAMPLES, evaluation.COLUMNS).to_pandas()
+        for name, samples in data.groupby("benchmark", sort=False):
+            found[str(name)] = evaluation.answers(samples, str(file))
+    return found
+
+
+def protocol(folders: Any) -> str | None:
+    """The protocol that all samples were drawn with; None when they differ in it."""
+    used = {
+        store.read_provenance(file).get("settings", {}).get("evaluation", {}).get("protocol")
+        for folder in folders
+        for file in store.shards(folder)
+    }
+    return used.pop() if len(used) == 1 else None
+
+
+def training_questions(paths: list[Path] | None) -> list[str] | None:
+    """Texts of the training questions; None when no table was given."""
+    if not paths:
+        return None
+    read = [store.read_table(path, tables.QUESTIONS, ["question"]) for path in paths]
+    return [text for table in read for text in table["question"].to_pylist()]
+
+
+def ledger(artifacts: list[Path]) -> list[evaluation.Cost]:
+    """What each artifact cost, by the provenance its step left; shards are added up."""
+    return [cost(path) for path in artifacts]
+
+
+def cost(path: Path) -> evaluation.Cost:
+    """What one artifact cost: a file, a folder of shards, or a model."""
+    parts = [path] if (path / "provenance.json").exists() else store.shards(path)
+    left = [store.read_provenance(part) for part in parts]
+    seconds = [one["seconds"] for one in left if one.get("seconds") is not None]
+    tokens = [one["tokens"] for one in left if one.get("tokens") is not None]
+    devices = sorted({one["device"] for one in left if one.get("device")})
+    return evaluation.Cost(
+        artifact=label(path),
+        step=left[0].get("step", "unknown"),
+        files=len(parts),
+        seconds=sum(seconds) if seconds else None,
+        tokens=sum(tokens) if tokens else None,
+        device=", ".join(devices) or None,
+    )
+
+
+def label(path: Path) -> str:
+    """An artifact's name in its results folder: what follows `results/<experiment>/`."""
+    parts = path.parts
+    start = parts.index("results") + 2 if "results" in parts[:-2] else max(0, len(parts) - 3)
+    return "/".join(parts[start:]).removesuffix(".parquet")
+
+
+def headline(made: evaluation.Evaluation) -> str:
+    """One line a model and benchmark, for the terminal and the log."""
+    lines = []
+    for result in made.results:
+        average, interval = result.average, result.average.population
+        bounds = (
+            f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+            if interval.low is not None and interval.high is not None
+            else ""
+        )
+        lines.append(
+            f"{result.model} on {result.benchmark}: {100 * average.value:.1f} %{bounds} "
+            f"over {result.items} items x {result.samples} samples"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command.run(main)
