@@ -113,7 +113,7 @@ def answer_requests(
 
 
 def identity(settings: StepSettings, args: Any, model: Path) -> dict[str, Any]:
-    """What an answer depends on beside its key. M is not in it: more answers keep the first ones."""
+    """What an answer depends on beside its key. M is not in it: more keep the first ones."""
     return {
         "seed": settings.seed,
         "round": settings.round,

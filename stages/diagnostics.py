@@ -130,7 +130,8 @@ def bounds(weighed: pd.DataFrame, group: np.ndarray) -> list[dict[str, Any]]:
     answer = np.where(weighed["accuracy"].isna(), weighed["prior_answer_logprob"], answer)
     log_rho = np.where(weighed["closed"], full + answer, -np.inf)
     log_rho = np.where(np.isnan(log_rho), -np.inf, log_rho)
-    per_question = [importance.iwae_bounds(rho) for rho in np.split(log_rho, _starts(group)[1:])]
+    firsts = importance.first_of_each(group)
+    per_question = [importance.iwae_bounds(rho) for rho in np.split(log_rho, firsts[1:])]
     widest = max((len(b) for b in per_question), default=0)
     table = []
     for k in range(widest):
@@ -145,10 +146,6 @@ def bounds(weighed: pd.DataFrame, group: np.ndarray) -> list[dict[str, Any]]:
             }
         )
     return table
-
-
-def _starts(group: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.diff(group, prepend=-1))
 
 
 def accuracy_against_weight(weighed: pd.DataFrame) -> list[dict[str, Any]]:

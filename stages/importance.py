@@ -1,7 +1,7 @@
 """Importance weights of traces: METHOD.md's tables as functions on arrays.
 
 Every function takes flat arrays over traces. `group` numbers the question of each trace: 0 for the
-first question, never falling from one trace to the next. Logs are natural; −inf is a weight of zero.
+first question, never falling from one trace to the next. Logs are natural; −inf is weight zero.
 """
 
 import itertools
@@ -32,9 +32,14 @@ def log_answer(kind: str, accuracy: Array, logprob: Array, n_tokens: Array) -> A
     return logprob / n_tokens if kind == "geometric_likelihood" else logprob
 
 
+def first_of_each(group: Groups) -> Groups:
+    """Position of each question's first trace."""
+    return np.flatnonzero(np.diff(group, prepend=-1))
+
+
 def log_sum(log_rho: Array, group: Groups) -> Array:
     """log Σ ρ of each question, without overflow; −inf for a question whose ρ are all zero."""
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    starts = first_of_each(group)
     top = np.maximum.reduceat(log_rho, starts)
     safe = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
@@ -63,9 +68,7 @@ def normalized(kind: str, log_rho: Array, group: Groups, accuracy: Array) -> Arr
     """
     if kind == "question":
         total = log_sum(log_rho, group)[group]
-        return np.where(
-            np.isfinite(log_rho), np.exp(log_rho - np.where(total > -np.inf, total, 0)), 0
-        )
+        return np.exp(log_rho - np.where(np.isfinite(total), total, 0.0))
     k = np.bincount(group)[group]
     with np.errstate(over="ignore"):
         weight = np.exp(log_rho) / k
@@ -95,7 +98,7 @@ def select(kind: str, weight: Array, log_rho: Array, group: Groups, uniform: Arr
         return weight
     chosen = np.zeros_like(weight)
     eligible = np.where(weight > 0, log_rho, -np.inf)
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    starts = first_of_each(group)
     for question, (start, stop) in enumerate(itertools.pairwise([*starts, len(group)])):
         rho = eligible[start:stop]
         if not np.isfinite(rho).any():
@@ -111,13 +114,9 @@ def select(kind: str, weight: Array, log_rho: Array, group: Groups, uniform: Arr
 
 def effective_sample_size(log_rho: Array, group: Groups) -> Array:
     """(Σρ)² / Σρ² of each question, between 1 and K; 0 where all ρ are zero."""
-    return np.exp(
-        np.where(
-            np.isfinite(total := log_sum(log_rho, group)),
-            2 * total - log_sum(2 * log_rho, group),
-            -np.inf,
-        )
-    )
+    total = log_sum(log_rho, group)
+    squares = log_sum(2 * log_rho, group)
+    return np.exp(np.where(np.isfinite(total), 2 * total - squares, -np.inf))
 
 
 def iwae_bounds(log_rho: Array) -> Array:

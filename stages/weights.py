@@ -32,9 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--posterior", type=Path, help="their scores under the posterior")
     parser.add_argument("--verdicts", type=Path, help="verdicts on their answers")
     parser.add_argument("--out", type=Path, required=True, help="table of weights")
-    parser.add_argument(
-        "--summary", type=Path, required=True, help="JSON of counts and diagnostics"
-    )
+    parser.add_argument("--summary", type=Path, required=True, help="JSON of their counts")
     args = parser.parse_args(argv)
     settings: StepSettings = args.settings
     started = time.monotonic()

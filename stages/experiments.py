@@ -1,0 +1,271 @@
+"""Experiments of config.yaml: their resolved settings, and what each artifact is made of.
+
+The recipe of an artifact is all the settings that decide its content. It is what a step is given
+and leaves in its output, so it answers three questions at once: has a finished artifact become
+stale, may a child use its parent's, and did a setting that matters change.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stages import command, store
+from stages.errors import UserError
+from stages.settings import MODELS, Experiment, Machine, StepSettings, explain
+
+# Growing these keeps what was drawn with the smaller value.
+GROWING = ("traces.k", "answers.m")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of config.yaml, checked: the experiments, who inherits from whom, and the machine."""
+
+    experiments: dict[str, Experiment]
+    parents: dict[str, str]
+    machine: Machine
+
+
+def load(config: Mapping[str, Any]) -> Config:
+    """Check config.yaml and resolve every experiment: defaults, then parents, then its own.
+
+    Raises
+    ------
+    UserError
+        A name or key is unknown, a value is out of bounds, or experiments inherit in a circle.
+    """
+    strange = set(config) - {"defaults", "machine", "experiments"}
+    if strange:
+        raise UserError(
+            f"config.yaml: there is no section {min(strange)!r}; known are defaults, machine and "
+            "experiments"
+        )
+    given = {name: dict(own or {}) for name, own in (config.get("experiments") or {}).items()}
+    for name in given:
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"config.yaml: experiment {name!r}: a name is made of letters, digits, _ and -"
+            )
+    parents = {name: own.pop("inherits") for name, own in given.items() if "inherits" in own}
+    experiments = {}
+    for name in given:
+        merged = dict(config.get("defaults") or {})
+        for ancestor in reversed(lineage(name, parents, given)):
+            merged = _merge(merged, given[ancestor])
+        where = f"config.yaml: experiments.{name}"
+        experiments[name] = _validated(Experiment, _finetune_for_all(merged), where)
+    machine = _validated(Machine, config.get("machine") or {}, "config.yaml: machine")
+    return Config(experiments, parents, machine)
+
+
+def _validated(model: Any, values: Mapping[str, Any], where: str) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(explain(error, model, where)) from None
+
+
+def lineage(name: str, parents: Mapping[str, str], known: Mapping[str, Any]) -> list[str]:
+    """The experiment, its parent, the parent's parent and so on."""
+    line = [name]
+    while line[-1] in parents:
+        parent = parents[line[-1]]
+        if parent not in known:
+            near = difflib.get_close_matches(parent, list(known), n=1)
+            mend = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise UserError(
+                f"config.yaml: experiments.{line[-1]}.inherits: there is no experiment "
+                f"{parent!r}; {mend}"
+            )
+        if parent in line:
+            raise UserError(f"config.yaml: experiments.{name}: {parent!r} inherits from itself")
+        line.append(parent)
+    return line
+
+
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` laid over `base`, section by section."""
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _finetune_for_all(values: dict[str, Any]) -> dict[str, Any]:
+    """Lay every model's own section over the common `finetune`."""
+    common = values.get("finetune") or {}
+    own = {model: _merge(common, values.get(model) or {}) for model in MODELS}
+    return {**values, **own}
+
+
+# Recipes -----------------------------------------------------------------------------------------
+
+
+def sections(experiment: Experiment, artifact: str, round_: int = 1) -> set[str]:
+    """Sections of the settings that decide an artifact of a round.
+
+    `artifact` is questions, base, initial, posterior, final, traces, scores, answers, verdicts,
+    weights, or eval- and a model; rollouts of later rounds are part of `posterior`.
+    """
+
+    def of(other: str, round_: int = round_) -> set[str]:
+        return sections(experiment, other, round_)
+
+    prior = "initial" if round_ == 1 else "final"
+    before = max(round_ - 1, 1)
+    match artifact:
+        case "questions":
+            return {"seed", "questions"}
+        case "base":
+            return {"seed", "model"}
+        case "initial":
+            return of("questions") | of("base") | {"prompts", "initial"}
+        case "posterior" if round_ == 1:
+            start = of("initial") if experiment.posterior.init == "initial" else of("base")
+            return start | of("questions") | {"prompts", "posterior"}
+        case "posterior":
+            rollouts = {"engine", "traces", "answers", "verdicts", "weights"}
+            return of("final", before) | rollouts | {"posterior"}
+        case "traces":
+            own = {"prompts", "engine", "traces"}
+            proposal = experiment.traces.proposal
+            return own | (of("posterior") if proposal == "posterior" else of(prior, before))
+        case "scores":
+            return of("traces") | of(prior, before) | {"scores"}
+        case "answers":
+            return of("traces") | of(prior, before) | {"answers"}
+        case "verdicts":
+            return of("answers") | {"verdicts"}
+        case "weights":
+            return of("scores") | of("verdicts") | {"weights"}
+        case "final":
+            return of("weights") | {"rows", "final"}
+        case _ if artifact.startswith("eval-"):
+            model = artifact.removeprefix("eval-")
+            return of(model) | of("questions") | {"prompts", "engine", "evaluation", "verdicts"}
+    raise AssertionError(artifact)
+
+
+def recipe(experiment: Experiment, artifact: str, round_: int = 1) -> dict[str, Any]:
+    """The settings that decide an artifact, less those that stand at their defaults."""
+    wanted = sections(experiment, artifact, round_)
+    return experiment.model_dump(mode="json", include=wanted, exclude_defaults=True)
+
+
+def step_settings(
+    experiment: Experiment, artifact: str, round_: int = 1, rollouts: bool = False
+) -> dict[str, Any]:
+    """What a step on the way to an artifact is given: its recipe and where it stands.
+
+    `rollouts` is for the steps that draw and weigh rollouts of the prior for a later round's
+    posterior (Algorithm 1): w̃ is their accuracy, normalized by question.
+    """
+    given = recipe(as_rollouts(experiment) if rollouts else experiment, artifact, round_)
+    if round_ > 1:
+        given["round"] = round_
+    if artifact in MODELS:
+        given["role"] = artifact
+    return given
+
+
+def as_rollouts(experiment: Experiment) -> Experiment:
+    """The experiment as its rollouts are drawn and weighed: from the prior, by accuracy alone."""
+    traces = {"proposal": "prior", "k": experiment.posterior.rollouts}
+    weights = {
+        "ratio": "none",
+        "normalize": "question",
+        "select": "all",
+        "no_candidate": "drop",
+    }
+    return experiment.model_copy(
+        update={
+            "traces": experiment.traces.model_copy(update=traces),
+            "weights": experiment.weights.model_copy(update=weights),
+        }
+    )
+
+
+def home(config: Config, name: str, artifact: str, round_: int = 1) -> str:
+    """The experiment whose folder holds an artifact: the oldest ancestor with the same recipe."""
+    mine = recipe(config.experiments[name], artifact, round_)
+    found = name
+    for ancestor in lineage(name, config.parents, config.experiments)[1:]:
+        theirs = config.experiments[ancestor]
+        if round_ > theirs.rounds or recipe(theirs, artifact, round_) != mine:
+            break
+        found = ancestor
+    return found
+
+
+def check_fresh(path: Path, now: Mapping[str, Any], wanted: set[str], name: str) -> None:
+    """Stop when a finished artifact was made by other settings than it would be made by now.
+
+    More traces or answers are no such change where the finished ones are kept.
+
+    Parameters
+    ----------
+    path : Path
+        The artifact; nothing is checked where it does not exist or does not say how it was made.
+    now : mapping
+        What its step would be given, as made by `step_settings`.
+    wanted : set of str
+        The sections that decide it.
+    name : str
+        The experiment.
+
+    Raises
+    ------
+    UserError
+        It names each setting that changed, and what to do.
+    """
+    made = store.read_provenance(path).get("settings") if path.exists() else None
+    if made is None:
+        return
+    before, after = (
+        StepSettings.model_validate(values).model_dump(mode="json", include=wanted)
+        for values in ({key: made[key] for key in wanted if key in made}, now)
+    )
+    keeps_first_ones = path.name not in ("base", *MODELS) and "-" not in path.name
+    changes = [
+        (key, old, new)
+        for key, old, new in _differences(before, after)
+        if not (keeps_first_ones and key in GROWING and new > old)
+    ]
+    if not changes:
+        return
+    listed = "\n".join(f"  {key}: {old!r} then, {new!r} now" for key, old, new in changes)
+    raise UserError(
+        f"{path} was made with other settings:\n{listed}\n"
+        "Set them back; or keep both, by giving the new settings to an experiment of their own "
+        f"(`inherits: {name}`); or delete {path}, to have it made anew."
+    )
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            change
+            for part in {**old, **new}
+            for change in _differences(old.get(part), new.get(part), f"{key}.{part}".lstrip("."))
+        ]
+    return [] if old == new else [(key, old, new)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the settings of an experiment, defaults filled in."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="JSON of all settings")
+    args = parser.parse_args(argv)
+    fields = set(Experiment.model_fields)
+    store.write_json(args.out, args.settings.model_dump(mode="json", include=fields))
+
+
+if __name__ == "__main__":
+    command.run(main)

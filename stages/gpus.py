@@ -1,0 +1,101 @@
+"""Run a step on N GPUs that nobody else on this machine holds.
+
+python -m stages.gpus N -- STEP ARGUMENTS ...
+
+One lock file a device, held by the step's own processes: the kernel frees it when the last of them
+has ended, however it ended. With N = 0 the step sees no GPU. Fine-tuning on several GPUs starts
+one process a device, through `accelerate launch`.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from stages import command
+from stages.errors import UserError
+
+LOCKS = Path(tempfile.gettempdir()) / "variational-reasoning-gpus"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Take the devices, then become the step."""
+    match sys.argv[1:] if argv is None else argv:
+        case [count, "--", step, *arguments] if count.isdigit():
+            devices = take(int(count), visible(), LOCKS)
+        case _:
+            raise UserError("usage: python -m stages.gpus N -- STEP ARGUMENTS ...")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    os.execv(sys.executable, start(step, len(devices), arguments))
+
+
+def start(step: str, count: int, arguments: list[str]) -> list[str]:
+    """The command line that runs a step on `count` devices."""
+    if step == "finetune" and count > 1:
+        launcher = ["accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
+        launcher += ["--dynamo_backend", "no", "--num_processes", str(count)]
+        launcher += ["--main_process_port", "0", "-m"]  # 0: a free one, as two may run at once
+        return [sys.executable, "-m", *launcher, f"stages.{step}", *arguments]
+    return [sys.executable, "-m", f"stages.{step}", *arguments]
+
+
+def visible() -> list[str]:
+    """Devices this job may use: CUDA_VISIBLE_DEVICES where it is set (Slurm does), else all."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [device for device in allowed.split(",") if device.strip()]
+    ask = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def take(count: int, devices: list[str], locks: Path) -> list[str]:
+    """Wait until `count` of the devices are free, and hold them while this process lives.
+
+    Whoever waits holds the queue's lock, so that a job for many devices collects them while later
+    jobs for one device wait behind it.
+
+    Raises
+    ------
+    UserError
+        There are fewer devices than wanted.
+    """
+    if count > len(devices):
+        raise UserError(
+            f"this step takes {count} GPU(s) (section gpus of the settings), but {len(devices)} "
+            "are to be had on this machine"
+        )
+    if count == 0:
+        return []
+    locks.mkdir(mode=0o777, parents=True, exist_ok=True)
+    with (locks / "queue").open("w") as queue:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        taken: list[str] = []
+        while True:
+            for device in devices:
+                if device not in taken and _hold(locks / f"gpu-{device}"):
+                    taken.append(device)
+                if len(taken) == count:
+                    return taken
+            time.sleep(0.2)
+
+
+def _hold(lock: Path) -> bool:
+    """Try to lock a device; the open file is handed on to the step, and the lock with it."""
+    file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return False
+    os.set_inheritable(file, True)
+    return True
+
+
+if __name__ == "__main__":
+    command.run(main)

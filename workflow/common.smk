@@ -1,0 +1,161 @@
+"""The few functions that rules use: where artifacts lie, what steps are given, how they start."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from stages import experiments
+from stages.errors import UserError
+
+PYTHON = sys.executable
+MODELS = ("base", "initial", "posterior", "final")
+
+try:
+    CONFIG = experiments.load(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+MACHINE = CONFIG.machine.model_dump_json(exclude_defaults=True)
+
+
+wildcard_constraints:
+    experiment="|".join(map(re.escape, CONFIG.experiments)),
+    model=r"(initial|posterior|final)(-\d+)?",
+    draws=r"round-\d+(/rollouts)?",
+    role="prior|posterior",
+    shard=r"\d{4}",
+
+
+def round_of(wildcards):
+    """The round a job works for: `round-2/rollouts` and `final-2` are of round 2."""
+    name = wildcards.get("draws") or wildcards.get("model") or ""
+    number = re.search(r"-(\d+)", name)
+    return int(number.group(1)) if number else 1
+
+
+def path(experiment, artifact, round_=1):
+    """Where an artifact lies: in the folder of the oldest ancestor that makes the same.
+
+    `artifact` is questions, heldout, a model, or what its path is in a round's folder, for instance
+    `traces`, `scores/prior` or `rollouts/weights.parquet`.
+    """
+    kind = re.split(r"[/.]", artifact)[0]
+    decided_by = {"heldout": "questions", "rollouts": "posterior", "rows": "final"}.get(kind, kind)
+    folder = f"results/{experiments.home(CONFIG, experiment, decided_by, round_)}"
+    if kind in MODELS:
+        return f"{folder}/models/{kind}" + (f"-{round_}" if round_ > 1 else "")
+    if kind in ("questions", "heldout"):
+        return f"{folder}/{kind}.parquet"
+    return f"{folder}/round-{round_}/{artifact}"
+
+
+def made(artifact):
+    """Input function: an artifact of the job's own round, or of its own rollouts."""
+
+    def where(wildcards):
+        rollouts = wildcards.get("draws", "").endswith("/rollouts")
+        inside = f"rollouts/{artifact}" if rollouts and artifact not in ("questions",) else artifact
+        return path(wildcards.experiment, inside, round_of(wildcards))
+
+    return where
+
+
+def same_shard(artifact):
+    """Input function: the job's own shard of another artifact."""
+
+    def where(wildcards):
+        return f"{made(artifact)(wildcards)}/shard-{wildcards.shard}.parquet"
+
+    return where
+
+
+def each_shard(artifact):
+    """Input function: all shards of an artifact."""
+
+    def where(wildcards):
+        count = CONFIG.experiments[wildcards.experiment].traces.shards
+        folder = made(artifact)(wildcards)
+        return [f"{folder}/shard-{shard:04d}.parquet" for shard in range(count)]
+
+    return where
+
+
+def base(wildcards):
+    """Input function: the base model."""
+    return path(wildcards.experiment, "base")
+
+
+def prior(wildcards):
+    """Input function: π_θ0, the initial model or the final model of the round before."""
+    round_ = round_of(wildcards)
+    if round_ == 1:
+        return path(wildcards.experiment, "initial")
+    return path(wildcards.experiment, "final", round_ - 1)
+
+
+def proposal(wildcards):
+    """Input function: the model that writes the traces."""
+    of_prior = CONFIG.experiments[wildcards.experiment].traces.proposal == "prior"
+    if of_prior or wildcards.draws.endswith("/rollouts"):
+        return prior(wildcards)
+    return path(wildcards.experiment, "posterior", round_of(wildcards))
+
+
+def given(artifact, beside=None):
+    """Params function: the settings of a step on the way to an artifact, as JSON.
+
+    `beside` is a finished artifact that these settings must not contradict; the function stops
+    when they do, and when the artifact is the parent's, so that nothing is made twice or lost.
+    """
+
+    def settings(wildcards):
+        name, round_ = wildcards.experiment, round_of(wildcards)
+        kind = wildcards.model.partition("-")[0] if artifact == "model" else artifact
+        rollouts = wildcards.get("draws", "").endswith("/rollouts")
+        kind = "posterior" if rollouts else kind
+        experiment = CONFIG.experiments[name]
+        now = experiments.step_settings(experiment, kind, round_, rollouts)
+        if beside is not None:
+            home = experiments.home(CONFIG, name, kind, round_)
+            finished = Path(beside.format(**dict(wildcards.items())))
+            wanted = experiments.sections(experiment, kind, round_)
+            try:
+                if home != name:
+                    there = str(finished).replace(f"/{name}/", f"/{home}/", 1)
+                    raise UserError(f"{name} uses what {home} makes: ask for {there}")
+                experiments.check_fresh(finished, now, wanted, name)
+            except UserError as error:
+                raise WorkflowError(str(error)) from None
+        return json.dumps(now)
+
+    return settings
+
+
+def gpus(kind):
+    """Resources function: GPUs a job of this kind takes (section `gpus` of the settings)."""
+
+    def count(wildcards):
+        return getattr(CONFIG.experiments[wildcards.experiment].gpus, kind)
+
+    return count
+
+
+def cores(kind):
+    """Threads function: all cores for work on the CPU, one beside a GPU."""
+
+    def count(wildcards):
+        return 1 if gpus(kind)(wildcards) else workflow.cores or 1
+
+    return count
+
+
+def stage(command, takes_gpus=False):
+    """The shell command that runs a step, its messages kept in the log as well as shown.
+
+    `exec` lets the step end with Snakemake, and `stages.gpus` gives it devices of its own.
+    """
+    run = f"-m stages.gpus {{resources.gpu}} -- {command}" if takes_gpus else f"-m stages.{command}"
+    return f"exec {{PYTHON:q}} {run} --settings {{params.settings:q}} 2> >(tee {{log:q}} >&2)"
