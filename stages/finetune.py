@@ -1,10 +1,11 @@
 """Fine-tune a model on weighted rows and write it as a Hugging Face checkpoint.
 
 python -m stages.finetune --settings S --rows R --base DIR --out DIR
-accelerate launch --multi_gpu --num_processes N -m stages.finetune ...    (N GPUs; more nodes alike)
+accelerate launch --multi_gpu --num_processes N -m stages.finetune ...   (N GPUs; nodes alike)
 
-The settings' `role` says whose section holds: initial, posterior or final. Checkpoints of unfinished
-work are in `<out>.partial`; the same command goes on from there, also after SIGTERM or Ctrl-C.
+The settings' `role` says whose section holds: initial, posterior or final. Checkpoints of
+unfinished work are in `<out>.partial`; the same command goes on from there, also after SIGTERM or
+Ctrl-C.
 """
 
 import fcntl

@@ -8,6 +8,7 @@ and refuses to run without them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -118,20 +119,20 @@ def _attend_varlen(
     """Flash attention over row boundaries (CUDA, half precision); shapes as above."""
     from torch.nn.attention.varlen import varlen_attn
 
-    longest = max(layout.lengths)
-    grouped = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-    return varlen_attn(
-        query,
-        key,
-        value,
-        layout.cu_seqlens,
-        layout.cu_seqlens,
-        longest,
-        longest,
-        scale=scale,
-        window_size=(-1, 0),  # causal
-        **grouped,
-    )
+    longest, known = max(layout.lengths), signature(varlen_attn).parameters
+    causal = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if "scale" in known:
+        causal["scale"] = scale
+    else:  # torch 2.10 knows the usual scale only
+        query = query * (scale * query.shape[-1] ** 0.5)
+    if query.shape[1] != key.shape[1]:
+        if "enable_gqa" in known:
+            causal["enable_gqa"] = True
+        else:
+            repeats = query.shape[1] // key.shape[1]
+            key, value = (x.repeat_interleave(repeats, 1) for x in (key, value))
+    bounds = layout.cu_seqlens
+    return varlen_attn(query, key, value, bounds, bounds, longest, longest, **causal)
 
 
 def packed_attention(
