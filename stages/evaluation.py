@@ -253,10 +253,8 @@ def summarise(
     training_questions : sequence of str, optional
         What benchmark items must not overlap with; without them nothing is looked for.
     """
-    asked: dict[str, Answers] = {}
-    for by_benchmark in samples.values():
-        for name, found in by_benchmark.items():
-            asked.setdefault(name, found)
+    everything = {name: found for m in reversed(samples) for name, found in samples[m].items()}
+    asked = {name: everything[name] for name in sorted(everything, key=_place)}
     overlaps = None
     if training_questions is not None:
         overlaps = {
@@ -266,7 +264,8 @@ def summarise(
     results = [
         _result(model, name, found, overlaps and overlaps[name])
         for model, by_benchmark in samples.items()
-        for name, found in by_benchmark.items()
+        for name in asked
+        if (found := by_benchmark.get(name))
     ]
     couples = list(itertools.combinations(samples, 2))
     pairs = [
@@ -296,6 +295,15 @@ def summarise(
         ],
         cost=list(cost),
     )
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    """Sort key: the experiment's own questions, mathematics, the paper's others, the rest."""
+    known = list(benchmarks.registry().values())
+    number = next((i for i, b in enumerate(known) if b.name == name), len(known))
+    group = known[number].group if number < len(known) else None
+    rank = 0 if name == "held_out" else {"math": 1, "other": 2}.get(group, 3)
+    return rank, number, name
 
 
 def _texts(found: Answers) -> dict[str, str]:

@@ -116,7 +116,9 @@ def effective_sample_size(log_rho: Array, group: Groups) -> Array:
     """(Σρ)² / Σρ² of each question, between 1 and K; 0 where all ρ are zero."""
     total = log_sum(log_rho, group)
     squares = log_sum(2 * log_rho, group)
-    return np.exp(np.where(np.isfinite(total), 2 * total - squares, -np.inf))
+    some = np.isfinite(total)
+    log_size = np.subtract(2 * total, squares, out=np.full_like(total, -np.inf), where=some)
+    return np.exp(log_size)
 
 
 def iwae_bounds(log_rho: Array) -> Array:

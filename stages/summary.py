@@ -10,6 +10,7 @@ The schema is documented in docs/eval.md.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         experiment=args.name,
         protocol=protocol(folders.values()),
         training_questions=training_questions(args.questions),
-        cost=ledger([*args.artifacts, *(f for d in folders.values() for f in store.shards(d))]),
+        cost=[cost(p) for p in [*args.artifacts, *(f for d in folders.values() for f in files(d))]],
     )
     store.write_json(args.out, made.model_dump(mode="json"))
     print(headline(made))
@@ -50,10 +51,18 @@ def model_folder(text: str) -> tuple[str, Path]:
     return model, Path(folder)
 
 
+def files(folder: Path) -> list[Path]:
+    """Sample tables of a model: those of its last evaluation, or all of a folder made by hand."""
+    listed = folder / "benchmarks.json"
+    if not listed.exists():
+        return store.shards(folder)
+    return [folder / f"{name}.parquet" for name in json.loads(listed.read_text())]
+
+
 def load(folder: Path) -> dict[str, evaluation.Answers]:
     """A model's samples by benchmark, from the folder that stages.evaluate wrote."""
     found = {}
-    for file in store.shards(folder):
+    for file in files(folder):
         data = store.read_table(file, tables.SAMPLES, evaluation.COLUMNS).to_pandas()
         for name, samples in data.groupby("benchmark", sort=False):
             found[str(name)] = evaluation.answers(samples, str(file))
@@ -65,7 +74,7 @@ def protocol(folders: Any) -> str | None:
     used = {
         store.read_provenance(file).get("settings", {}).get("evaluation", {}).get("protocol")
         for folder in folders
-        for file in store.shards(folder)
+        for file in files(folder)
     }
     return used.pop() if len(used) == 1 else None
 
@@ -76,11 +85,6 @@ def training_questions(paths: list[Path] | None) -> list[str] | None:
         return None
     read = [store.read_table(path, tables.QUESTIONS, ["question"]) for path in paths]
     return [text for table in read for text in table["question"].to_pylist()]
-
-
-def ledger(artifacts: list[Path]) -> list[evaluation.Cost]:
-    """What each artifact cost, by the provenance its step left; shards are added up."""
-    return [cost(path) for path in artifacts]
 
 
 def cost(path: Path) -> evaluation.Cost:

@@ -50,13 +50,14 @@ def read(row: Row, number: int, difficulty: str) -> Item | None:
 
 
 def _tests(cases: list[dict[str, str]], name: str | None) -> dict[str, Any]:
-    """Cases in the form of APPS: texts for a program, JSON arguments for a function."""
+    """Tests as the verifier has them: texts for a program, JSON arguments for a function."""
     inputs = [case["input"] for case in cases]
     outputs = [case["output"] for case in cases]
     if not name:
-        return {"inputs": inputs, "outputs": outputs}
+        return {"kind": "stdin", "inputs": inputs, "outputs": outputs}
     return {
-        "fn_name": name,
+        "kind": "call",
+        "entry_point": name,
         "inputs": [[json.loads(line) for line in text.splitlines()] for text in inputs],
         "outputs": [json.loads(text) for text in outputs],
     }

@@ -218,12 +218,14 @@ def test_livecodebench_is_split_by_difficulty_and_its_private_tests_are_read(tmp
     )
     program, function = load("livecodebench_easy", source)
     assert json.loads(program.tests) == {
+        "kind": "stdin",
         "inputs": ["1 2\n", "5 6\n", "5 6\n"],
         "outputs": ["3\n", "11\n", "11\n"],
     }
     assert "take stdin as input" in program.prompt
     assert json.loads(function.tests) == {
-        "fn_name": "add",
+        "kind": "call",
+        "entry_point": "add",
         "inputs": [[[1, 2], 3]],
         "outputs": [[4, 5]],
     }

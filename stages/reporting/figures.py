@@ -1,0 +1,358 @@
+"""Every figure of the report, as Plotly figures. Colours of text and grid are the page's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from stages.evaluation import Evaluation, Interval, Result, Score
+
+# Observable's ten colours: told apart on a light and on a dark ground, and by the colour-blind.
+COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
+NEUTRAL = "#9498a0"
+MAX_POINTS = 1000
+
+
+def colours(models: Sequence[str]) -> dict[str, str]:
+    """A colour for every model: grey for what others are compared with, blue for the final one."""
+    plain = {m: m.rpartition("/")[2] for m in models}
+    grey = [m for m in models if plain[m] == "initial"]
+    others = sorted((m for m in models if m not in grey), key=lambda m: plain[m] != "final")
+    shades = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(others)}
+    return {m: shades.get(m, NEUTRAL) for m in models}
+
+
+def differences(evaluation: Evaluation, reference: str) -> go.Figure:
+    """Paired differences against a model, each with its intervals, around zero."""
+    figure = go.Figure()
+    pairs = [p for p in evaluation.pairs if p.b == reference]
+    titles = {b.name: b.title for b in evaluation.benchmarks}
+    shades = colours(evaluation.models)
+    models = [m for m in evaluation.models if any(p.a == m for p in pairs)]
+    for number, model in enumerate(models):
+        rows = [(titles[p.benchmark], p.difference) for p in pairs if p.a == model]
+        means = [m for m in evaluation.macro_pairs if (m.a, m.b) == (model, reference)]
+        rows += [(f"Mean of {m.group}", m.difference) for m in means if len(m.members) > 1]
+        offset = 0.3 * (number - (len(models) - 1) / 2)
+        for kind, width, opacity in (("population", 2, 1.0), ("seeds", 7, 0.45)):
+            figure.add_trace(
+                _intervals(rows, kind, offset, shades[model], width, opacity, f"{model}")
+            )
+    labels = _labels(pairs, titles, evaluation, reference)
+    figure.update_layout(
+        xaxis={
+            "title": f"points more than {reference}",
+            "rangemode": "tozero",
+            "zeroline": True,
+            "zerolinewidth": 2,
+        },
+        yaxis={
+            "tickvals": list(range(len(labels))),
+            "ticktext": labels,
+            "range": [len(labels) - 0.4, -0.6],
+            "zeroline": False,
+            "automargin": True,
+        },
+        height=130 + 46 * max(1, len(labels)) * max(1.0, 0.6 * len(models)),
+        meta={"labels": labels},
+    )
+    for trace in figure.data:
+        trace.y = [labels.index(y) + trace.meta for y in trace.y]
+    return figure
+
+
+def _labels(pairs: Any, titles: Any, evaluation: Evaluation, reference: str) -> list[str]:
+    shown = [
+        titles[b.name] for b in evaluation.benchmarks if b.name in {p.benchmark for p in pairs}
+    ]
+    means = [
+        f"Mean of {m.group}"
+        for m in evaluation.macro_pairs
+        if m.b == reference and len(m.members) > 1
+    ]
+    return [*shown, *dict.fromkeys(means)]
+
+
+def _intervals(
+    rows: list[tuple[str, Score]],
+    kind: str,
+    offset: float,
+    colour: str,
+    width: int,
+    opacity: float,
+    name: str,
+) -> go.Scatter:
+    values = [100 * (score.value or 0) for _, score in rows]
+    spans = [_span(score.value, getattr(score, kind)) for _, score in rows]
+    what = "other questions" if kind == "population" else "other seeds"
+    text = [
+        f"{label}: {value:+.1f} points<br>{what}: {_bounds(getattr(score, kind))}"
+        for (label, score), value in zip(rows, values, strict=True)
+    ]
+    return go.Scatter(
+        x=values,
+        y=[label for label, _ in rows],
+        mode="markers",
+        marker={"color": colour, "size": 10 if kind == "population" else 1},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [up for _, up in spans],
+            "arrayminus": [down for down, _ in spans],
+            "thickness": width,
+            "width": 0,
+            "color": _rgba(colour, opacity),
+        },
+        name=name,
+        legendgroup=name,
+        showlegend=kind == "population",
+        hovertext=text,
+        hoverinfo="text",
+        meta=offset,
+    )
+
+
+def _span(value: float | None, interval: Interval) -> tuple[float, float]:
+    if value is None or interval.low is None or interval.high is None:
+        return 0.0, 0.0
+    return 100 * (value - interval.low), 100 * (interval.high - value)
+
+
+def _bounds(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return interval.method
+    return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f} ({interval.method})"
+
+
+def pass_at_k(evaluation: Evaluation) -> dict[str, go.Figure]:
+    """pass@k with its band over questions, and maj@k dotted: a panel a benchmark."""
+    shades = colours(evaluation.models)
+    panels = {}
+    for benchmark in evaluation.benchmarks:
+        results = [r for r in evaluation.results if r.benchmark == benchmark.name]
+        if max(r.samples for r in results) == 1:
+            continue
+        figure = go.Figure([c for r in results for c in _curves(r, shades[r.model])])
+        figure.update_xaxes(type="log", tickvals=[1, 2, 4, 8, 16, 32, 64], title="k")
+        figure.update_yaxes(ticksuffix=" %", rangemode="tozero")
+        panels[benchmark.title] = figure
+    return panels
+
+
+def _curves(result: Result, colour: str) -> list[go.Scatter]:
+    points = result.pass_at_k
+    k = [p.k for p in points]
+    low = [100 * (p.value if p.population.low is None else p.population.low) for p in points]
+    high = [100 * (p.value if p.population.high is None else p.population.high) for p in points]
+    band = go.Scatter(
+        x=[*k, *k[::-1]],
+        y=[*high, *low[::-1]],
+        fill="toself",
+        fillcolor=_rgba(colour, 0.15),
+        mode="lines",
+        line={"width": 0},
+        hoverinfo="skip",
+    )
+    line = go.Scatter(
+        x=k,
+        y=[100 * p.value for p in points],
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        hovertemplate="pass@%{x}: %{y:.1f} %<extra>" + result.model + "</extra>",
+    )
+    dashed = go.Scatter(
+        x=[p.k for p in result.majority_at_k],
+        y=[100 * p.value for p in result.majority_at_k],
+        mode="lines+markers",
+        line={"color": colour, "width": 2, "dash": "dot"},
+        marker={"symbol": "circle-open"},
+        hovertemplate="maj@%{x}: %{y:.1f} %<extra>" + result.model + "</extra>",
+    )
+    return [band, line, dashed]
+
+
+def by_difficulty(evaluation: Evaluation) -> dict[str, go.Figure]:
+    """Score by the source's own grade of its items: a panel a benchmark that has grades."""
+    shades = colours(evaluation.models)
+    panels = {}
+    for benchmark in evaluation.benchmarks:
+        results = [r for r in evaluation.results if r.benchmark == benchmark.name and r.difficulty]
+        if not results:
+            continue
+        figure = go.Figure([_graded(r, shades[r.model]) for r in results])
+        figure.update_yaxes(ticksuffix=" %", rangemode="tozero")
+        panels[benchmark.title] = figure
+    return panels
+
+
+def _graded(result: Result, colour: str) -> go.Scatter:
+    spans = [_span(level.average.value, level.average.population) for level in result.difficulty]
+    return go.Scatter(
+        x=[level.difficulty for level in result.difficulty],
+        y=[100 * (level.average.value or 0) for level in result.difficulty],
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [up for _, up in spans],
+            "arrayminus": [down for down, _ in spans],
+            "width": 0,
+            "thickness": 1.5,
+        },
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        marker={"size": 8},
+        customdata=[level.items for level in result.difficulty],
+        hovertemplate="%{x}: %{y:.1f} % of %{customdata} items<extra>" + result.model + "</extra>",
+    )
+
+
+TRAINING = {
+    "loss": "Loss",
+    "grad_norm": "Gradient norm",
+    "learning_rate": "Learning rate",
+    "tokens_per_second": "Tokens a second",
+}
+
+
+def training(logs: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
+    """Loss (held-back rows dotted), gradient norm, learning rate and speed, a panel each."""
+    shades = colours(list(logs))
+    panels = {}
+    for column, title in TRAINING.items() if logs else ():
+        figure = go.Figure()
+        for model, log in logs.items():
+            figure.add_trace(_line(log, column, model, shades[model]))
+            held = log[log["eval_loss"].notna()]
+            if column == "loss" and len(held):
+                dotted = _line(held, "eval_loss", f"{model}, held-back rows", shades[model])
+                figure.add_trace(dotted.update(line_dash="dot"))
+        figure.update_xaxes(title="optimizer step")
+        if column == "loss":
+            figure.update_yaxes(type="log", dtick="D2")
+        panels[title] = figure
+    return panels
+
+
+def _line(log: pd.DataFrame, column: str, name: str, colour: str) -> go.Scatter:
+    thin = log.iloc[np.unique(np.linspace(0, len(log) - 1, MAX_POINTS).astype(int))]
+    return go.Scatter(
+        x=thin["step"].tolist(),
+        y=thin[column].tolist(),
+        mode="lines",
+        line={"color": colour, "width": 1.8},
+        name=name,
+    )
+
+
+def trace_lengths(n_tokens: np.ndarray, closed: np.ndarray) -> go.Figure:
+    """Number of traces by length, closed ones apart from those that were cut."""
+    edges = np.histogram_bin_edges(n_tokens, bins=min(40, max(1, int(np.ptp(n_tokens)))))
+    figure = go.Figure()
+    for name, rows, colour in (("closed", closed, COLOURS[0]), ("open", ~closed, COLOURS[2])):
+        counts, _ = np.histogram(n_tokens[rows], edges)
+        figure.add_trace(
+            go.Bar(
+                x=(edges[:-1] + edges[1:]) / 2,
+                y=counts,
+                width=np.diff(edges),
+                name=name,
+                marker={"color": colour, "line": {"width": 0}},
+            )
+        )
+    figure.update_layout(
+        barmode="stack", bargap=0, xaxis={"title": "tokens of a trace"}, yaxis={"title": "traces"}
+    )
+    return figure
+
+
+def accuracy_against_weight(table: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """Share of the training weight by a question's accuracy, ours beside rejection sampling's."""
+    if not table:
+        return None
+    total = sum(row["questions"] for row in table)
+    labels = [_accuracy_label(row) for row in table]
+    figure = go.Figure()
+    for name, values, colour in (
+        ("questions", [row["questions"] / max(total, 1) for row in table], NEUTRAL),
+        ("weight, this experiment", [row["weight_share"] for row in table], COLOURS[0]),
+        (
+            "weight, plain rejection sampling",
+            [row["rejection_sampling_share"] for row in table],
+            COLOURS[2],
+        ),
+    ):
+        figure.add_trace(
+            go.Bar(
+                x=labels,
+                y=[None if v is None else 100 * v for v in values],
+                name=name,
+                marker={"color": colour, "line": {"width": 0}},
+                hovertemplate="%{y:.1f} %<extra>%{fullData.name}</extra>",
+            )
+        )
+    figure.update_layout(
+        barmode="group",
+        bargap=0.3,
+        xaxis={"title": "accuracy of the question's traces"},
+        yaxis={"title": "share", "ticksuffix": " %"},
+    )
+    return figure
+
+
+def _accuracy_label(row: Mapping[str, Any]) -> str:
+    if row["accuracy_above"] is None:
+        return "0 %"
+    return f"{100 * row['accuracy_above']:g}–{100 * row['accuracy_up_to']:g} %"
+
+
+def effective_sample_size(values: np.ndarray, most: int) -> go.Figure:
+    """Number of questions by their effective sample size, from 1 to K."""
+    edges = np.linspace(1, max(most, 2), 4 * (max(most, 2) - 1) + 1)
+    counts, _ = np.histogram(values, edges)
+    figure = go.Figure(
+        go.Bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=counts,
+            width=np.diff(edges),
+            marker={"color": COLOURS[0], "line": {"width": 0}},
+            name="questions",
+        )
+    )
+    figure.update_layout(
+        bargap=0,
+        showlegend=False,
+        xaxis={"title": "effective sample size of a question's traces"},
+        yaxis={"title": "questions"},
+    )
+    return figure
+
+
+def bounds(table: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """The IWAE-k bound as k grows."""
+    rows = [row for row in table if row["bound"] is not None]
+    if not rows:
+        return None
+    figure = go.Figure(
+        go.Scatter(
+            x=[row["k"] for row in rows],
+            y=[row["bound"] for row in rows],
+            mode="lines+markers",
+            line={"color": COLOURS[0], "width": 2},
+            customdata=[[row["questions"], row["questions_at_minus_infinity"]] for row in rows],
+            hovertemplate="k = %{x}: %{y:.3f} nats<br>%{customdata[0]} questions, "
+            "%{customdata[1]} at −∞ left out<extra></extra>",
+        )
+    )
+    figure.update_layout(
+        showlegend=False,
+        xaxis={"title": "k", "dtick": 1 if len(rows) < 17 else None},
+        yaxis={"title": "IWAE-k, nats a question"},
+    )
+    return figure
+
+
+def _rgba(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
