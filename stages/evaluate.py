@@ -1,0 +1,287 @@
+"""Sample and verify all benchmarks of one model, through one engine start and one queue.
+
+python -m stages.evaluate --settings S --model DIR [--held-out Q] --out DIR [--workers N]
+
+Writes OUT/<benchmark>.parquet for each of evaluation.benchmarks, and OUT/benchmarks.json, their
+names, when all are done. `held_out` are the questions of the table that --held-out names. More
+samples an item, or more benchmarks, draw only what is missing.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stages import benchmarks, command, prompts, store, tables
+from stages.benchmarks import Benchmark, Item
+from stages.engines import Draw, Request, Sampling
+from stages.errors import UserError
+from stages.sampling import draw_missing
+from stages.seeds import derive_seed
+from stages.settings import StepSettings
+from stages.store import Journal
+from stages.verifiers import Pool, Task, Verdict, VerifyOptions
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One benchmark to run: its items, and how often each is sampled."""
+
+    benchmark: Benchmark
+    items: dict[str, Item]
+    samples: int
+    source: str
+
+    @property
+    def keys(self) -> list[tuple[str, str, int]]:
+        """Keys of all samples, those of an item together."""
+        return [(self.benchmark.name, i, s) for i in self.items for s in range(self.samples)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Load the items, draw what is missing, verify, write one table a benchmark."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--model", type=Path, required=True, help="model to evaluate")
+    parser.add_argument("--held-out", type=Path, help="table of held-out questions")
+    parser.add_argument("--out", type=Path, required=True, help="folder of sample tables")
+    parser.add_argument("--workers", type=int, help="verifier processes; default: one a core")
+    args = parser.parse_args(argv)
+    settings: StepSettings = args.settings
+
+    model = command.model_directory(args.model)
+    plans = {plan.benchmark.name: plan for plan in plan_all(settings, args.held_out)}
+    with contextlib.ExitStack() as stack:
+        journals = Journals(
+            {
+                name: stack.enter_context(
+                    Journal(
+                        args.out / f"{name}.parquet",
+                        tables.SAMPLES,
+                        identity(settings, plan, model),
+                    )
+                )
+                for name, plan in plans.items()
+            }
+        )
+        requests = sample_requests(plans, settings, command.load_tokenizer(model))
+        draw_missing(
+            journals,
+            requests,
+            sample_row(requests, plans, settings),
+            what="samples",
+            model=model,
+            engine=settings.engine.model_copy(update={"dtype": settings.evaluation.dtype}),
+            machine=args.machine,
+        )
+        kept = {name: list(journals.by_benchmark[name].rows(p.keys)) for name, p in plans.items()}
+        tokens = {name: sum(row["n_tokens"] for row in rows) for name, rows in kept.items()}
+        limits = settings.verdicts
+        pool = stack.enter_context(
+            Pool(
+                args.workers,
+                limits.time_limit,
+                limits.memory_limit,
+                allow_unsandboxed=limits.allow_unsandboxed,
+            )
+        )
+        for name, plan in plans.items():
+            rows = verified(kept.pop(name), plan, pool)
+            share = tokens[name] / max(1, sum(tokens.values()))
+            finish(journals.by_benchmark[name], rows, share, settings, model)
+    store.write_json(args.out / "benchmarks.json", list(plans))
+
+
+def plan_all(settings: StepSettings, held_out: Path | None) -> list[Plan]:
+    """The benchmarks of the settings with their items.
+
+    Raises
+    ------
+    UserError
+        A name is no benchmark's, or its items cannot be had.
+    """
+    plans = []
+    for choice in settings.evaluation.benchmarks:
+        benchmark = benchmarks.find(choice.name)
+        path = Path(choice.path) if choice.path else None
+        if choice.name == "held_out":
+            path = path or held_out
+            if path is None:
+                raise UserError("held_out needs --held-out, a table of held-out questions")
+        source = store.file_digest(path) if path and path.is_file() else str(path)
+        if path is None:
+            source = benchmark.hub.revision if benchmark.hub else ""
+        items = benchmarks.load(benchmark, path, choice.limit)
+        named = {item.item_id: item for item in items}
+        greedy = settings.evaluation.temperature == 0  # all samples of an item are the same
+        samples = choice.samples or (1 if greedy else benchmark.samples)
+        plans.append(Plan(benchmark, named, samples, source))
+    return plans
+
+
+def sample_requests(
+    plans: Mapping[str, Plan], settings: StepSettings, tokenizer: Any
+) -> list[Request]:
+    """One request a sample, benchmark after benchmark: the one queue."""
+    how = settings.evaluation
+    sampling = Sampling(how.temperature, how.top_p, -1, how.max_tokens, (prompts.END_SOLUTION,))
+    requests = []
+    for plan in plans.values():
+        contexts = {
+            name: prompts.encode(tokenizer, prompt(item, settings))
+            for name, item in plan.items.items()
+        }
+        for key in plan.keys:
+            seed = derive_seed(settings.seed, "evaluation", *key)
+            requests.append(Request(key, contexts[key[1]], seed, sampling))
+    return requests
+
+
+def prompt(item: Item, settings: StepSettings) -> str:
+    """What the model is given.
+
+    Protocol `ours` is the prompt of training. `authors` begins the thought as the authors'
+    evaluation did, with a marker whose pipes are missing, which no model was trained on.
+    """
+    text = prompts.TEMPLATES[settings.prompts.template].question_prompt(item.prompt)
+    if settings.evaluation.protocol == "ours":
+        return text
+    head, marker, tail = text.rpartition(prompts.BEGIN_THOUGHT)
+    return head + marker.replace("|", "") + tail
+
+
+def sample_row(
+    requests: list[Request], plans: Mapping[str, Plan], settings: StepSettings
+) -> Callable[[Draw, str], dict[str, Any]]:
+    """The function that makes a row of the `samples` table, not verified yet, of a draw."""
+    seeds = {request.key: request.seed for request in requests}
+
+    def row(draw: Draw, text: str) -> dict[str, Any]:
+        name, item_id, sample = draw.key
+        item = plans[str(name)].items[str(item_id)]
+        return {
+            "benchmark": name,
+            "item_id": item_id,
+            "sample": sample,
+            "seed": seeds[draw.key],
+            "prompt": prompt(item, settings),
+            "response": text,
+            "n_tokens": len(draw.token_ids),
+            "finish_reason": draw.finish_reason,
+            "question": item.question,
+            "answer": item.answer,
+            "difficulty": item.difficulty,
+            "option_order": item.option_order,
+        }
+
+    return row
+
+
+class Journals:
+    """The journals of several tables, to be filled from one queue."""
+
+    def __init__(self, by_benchmark: Mapping[str, Journal]) -> None:
+        self.by_benchmark = by_benchmark
+
+    def __contains__(self, key: tuple[str | int, ...]) -> bool:
+        return key in self.by_benchmark[str(key[0])]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Keep a row in the journal of its benchmark."""
+        self.by_benchmark[row["benchmark"]].append(row)
+
+
+# ------------------------------------------------------------------------------ verification
+
+
+def verified(rows: list[dict[str, Any]], plan: Plan, pool: Pool) -> list[dict[str, Any]]:
+    """The rows with verdict, extracted answer, reason and vote.
+
+    `rows` are all samples of a benchmark, those of an item together.
+    """
+    judged = dict(pool.run(task(row, plan.items[row["item_id"]]) for row in rows))
+    found = []
+    for item_id, samples in itertools.groupby(rows, key=lambda row: row["item_id"]):
+        mine = list(samples)
+        verdicts = [judged[key(row)] for row in mine]
+        votes = ballots(verdicts, plan.items[item_id].answer_kind, pool)
+        for row, judgement, vote in zip(mine, verdicts, votes, strict=True):
+            verdict, extracted, reason, _ = judgement
+            new = {"verdict": verdict, "extracted": extracted, "reason": reason, "vote": vote}
+            found.append(row | new)
+    return found
+
+
+def key(row: Mapping[str, Any]) -> tuple[str, int]:
+    """Key of a sample within its benchmark."""
+    return row["item_id"], row["sample"]
+
+
+def task(row: Mapping[str, Any], item: Item) -> Task:
+    """What the verifier is asked of one sample."""
+    options = VerifyOptions(item.options, item.tests)
+    return key(row), row["response"], item.answer, item.answer_kind, options
+
+
+def ballots(verdicts: Sequence[Verdict], kind: str, pool: Pool) -> list[int | None]:
+    """Votes of an item's samples: 0 for correct answers, another number for each other answer.
+
+    Wrong answers are equal by the verifier. No answer is no vote, and programs have none: that two
+    do the same cannot be told.
+    """
+    if kind == "code":
+        return [None] * len(verdicts)
+    wrong = [v.extracted if v.verdict != "correct" else None for v in verdicts]
+    distinct = list(dict.fromkeys(text for text in wrong if text is not None))
+    groups = dict(zip(distinct, pool.clusters(distinct, kind), strict=True))
+    return [
+        0 if v.verdict == "correct" else None if text is None else 1 + groups[text]
+        for v, text in zip(verdicts, wrong, strict=True)
+    ]
+
+
+# ----------------------------------------------------------------------------------- writing
+
+
+def finish(
+    journal: Journal,
+    rows: list[dict[str, Any]],
+    share: float,
+    settings: StepSettings,
+    model: Path,
+) -> None:
+    """Write a benchmark's table, and end its journal.
+
+    `share` is the benchmark's part of all tokens: it bears that part of the seconds.
+    """
+    made = command.provenance(
+        "evaluate",
+        settings,
+        [model],
+        seconds=journal.seconds * share,
+        tokens=sum(row["n_tokens"] for row in rows),
+        device=command.device_name(),
+    )
+    table = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
+    store.write_table(journal.output, tables.SAMPLES, table, {**made, "identity": journal.identity})
+    journal.path.unlink()
+
+
+def identity(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:
+    """What a sample depends on beside its key; how many there are is not in it."""
+    how = settings.evaluation.model_dump(mode="json", exclude={"models", "benchmarks"})
+    return {
+        "seed": settings.seed,
+        "evaluation": how,
+        "engine": settings.engine.model_dump(mode="json"),
+        "prompts": settings.prompts.model_dump(mode="json"),
+        "source": plan.source,
+        "model": store.model_digest(model),
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)
