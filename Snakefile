@@ -20,7 +20,7 @@ rule all:
     """The demo: the tiny experiment, evaluated and reported."""
     default_target: True
     input:
-        "results/tiny/eval.json",
+        "results/tiny/report.html",
 
 
 include: "workflow/common.smk"
@@ -28,3 +28,5 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/traces.smk"
 include: "workflow/rules/weights.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
