@@ -136,9 +136,10 @@ def split_rows(
                 f"{path}: row {row} (question_id {rows['question_id'][row].as_py()!r}) {what}"
             )
     fits = lengths <= how.max_tokens
-    questions, of_row = np.unique(rows["question_id"].to_numpy(), return_inverse=True)
+    names = rows["question_id"].to_numpy()
+    questions = np.unique(names[fits])
     order = np.random.default_rng(derive_seed(seed, "held back")).permutation(len(questions))
-    held = np.isin(of_row, order[: round(how.holdout_fraction * len(questions))])
+    held = np.isin(names, questions[order[: round(how.holdout_fraction * len(questions))]])
     if not (fits & ~held).any():
         raise UserError(
             f"{path}: no row is left to train on: {int((~fits).sum())} of {len(rows)} are longer "
@@ -249,7 +250,7 @@ def stop_tokens(base: Path, rows: "TrainingRows") -> list[int]:
     from transformers import GenerationConfig
 
     tokenizer = command.load_tokenizer(base)
-    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     last = set(rows.token_ids[rows.offsets[1:] - 1].tolist()) & special
     if (base / "generation_config.json").exists():
         own = GenerationConfig.from_pretrained(base).eos_token_id

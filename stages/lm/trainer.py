@@ -13,7 +13,9 @@ import math
 import resource
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,6 +189,14 @@ def shard(model: LanguageModel, dtype: torch.dtype, state) -> LanguageModel:
     for layer in model.checkpoint.base_model.layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     return fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+@contextmanager
+def _one_process_is_fine() -> Iterator[None]:
+    """Keep torch from warning that a checkpoint is one process's own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 class Trainer:
@@ -408,7 +418,8 @@ class Trainer:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
         self.state.wait_for_everyone()
-        dcp.save(self._tensors(), checkpoint_id=unfinished)
+        with _one_process_is_fine():
+            dcp.save(self._tensors(), checkpoint_id=unfinished)
         if self.state.is_main_process:
             record = {"step": self.step, "log": self.log}
             (unfinished / "progress.json").write_text(json.dumps(record))
@@ -425,7 +436,8 @@ class Trainer:
         found = sorted(self.checkpoints.glob("step-*"), key=lambda p: int(p.name.split("-")[1]))
         if not found:
             return
-        dcp.load(self._tensors(), checkpoint_id=found[-1])
+        with _one_process_is_fine():
+            dcp.load(self._tensors(), checkpoint_id=found[-1])
         progress = json.loads((found[-1] / "progress.json").read_text())
         self.step, self.log = progress["step"], progress["log"]
         for state in self.optimizer.state.values():

@@ -1,9 +1,7 @@
 """A step's gradient is a function of its rows alone, and a killed training ends as any other."""
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -334,14 +332,12 @@ def two_processes(checkpoints, tmp_path_factory):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     arguments = [HERE / "two_processes.py", folder, checkpoints["qwen2"], checkpoints["qwen3"]]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1"}
-    started = subprocess.Popen(
-        [*launch, *map(str, arguments)], env=environment, start_new_session=True
-    )
+    started = subprocess.Popen([*launch, *map(str, arguments)], env=environment)
     try:
         assert started.wait(timeout=100) == 0
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(started.pid, signal.SIGKILL)
+        started.terminate()  # ends its two children too
+        started.wait()
     return folder
 
 

@@ -1,0 +1,282 @@
+"""Fine-tuning by its command line: what it writes, what it refuses, and how it survives."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stages import command, finetune, prompts, store, tables
+from stages.errors import UserError
+from stages.settings import StepSettings
+
+STEPS = 24
+SETTINGS = {
+    "seed": 3,
+    "role": "initial",
+    "prompts": {"template": "plain"},
+    "initial": {
+        "learning_rate": 0.003,
+        "steps": STEPS,
+        "batch_size": 4,
+        "dtype": "float32",
+        "holdout_fraction": 0.25,
+        "max_tokens": 60,
+    },
+}
+
+
+def settings(**changes) -> str:
+    return json.dumps(SETTINGS | {"initial": SETTINGS["initial"] | changes})
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    from stages.base import make
+    from stages.settings import Scratch
+
+    folder = tmp_path_factory.mktemp("base")
+    make(Scratch(hidden_size=32, layers=2, heads=2, intermediate_size=48), 0, folder)
+    return folder
+
+
+def row(tokenizer, number: int, **changes) -> dict:
+    template = prompts.TEMPLATES["plain"]
+    prompt, response = template.question_prompt(f"{number}+1"), template.trace(f"{number + 1}")
+    response += template.solution(str(number + 1)) + prompts.END_TURN
+    prompt_ids, response_ids = (prompts.encode(tokenizer, text) for text in (prompt, response))
+    return {
+        "question_id": f"q{number}",
+        "k": None,
+        "origin": "teacher",
+        "prompt": prompt,
+        "response": response,
+        "token_ids": prompt_ids + response_ids,
+        "n_prompt_tokens": len(prompt_ids),
+        "n_tokens": len(prompt_ids) + len(response_ids),
+        "weight": 1.0,
+    } | changes
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    return command.load_tokenizer(base)
+
+
+@pytest.fixture(scope="module")
+def write_rows(tokenizer, tmp_path_factory):
+    def write(rows: list[dict], **provenance) -> Path:
+        path = tmp_path_factory.mktemp("rows") / "rows.parquet"
+        table = pa.Table.from_pylist(rows, schema=tables.ROWS.schema)
+        store.write_table(path, tables.ROWS, table, provenance)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def rows(write_rows, tokenizer) -> Path:
+    many = [row(tokenizer, number) for number in range(16)]
+    too_long = row(tokenizer, 99, token_ids=list(range(10)) * 7, n_prompt_tokens=5)
+    return write_rows([*many, too_long])
+
+
+def run(base: Path, rows: Path, out: Path, given: str | None = None, **machine: int) -> None:
+    arguments = [
+        "--settings",
+        given or settings(),
+        "--machine",
+        json.dumps({"threads": 1} | machine),
+    ]
+    finetune.main([*arguments, "--rows", str(rows), "--base", str(base), "--out", str(out)])
+
+
+def weights_of(model: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(model / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    ours, theirs = weights_of(one), weights_of(other)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def trained(base, rows, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "model"
+    run(base, rows, out)
+    return out
+
+
+def test_writes_a_checkpoint_that_transformers_loads(trained, base):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(trained)
+    assert type(model).__name__ == "Qwen3ForCausalLM"
+    before, after = weights_of(base), weights_of(trained)
+    assert before.keys() == after.keys()
+    assert all(before[name].shape == after[name].shape for name in before)
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    assert not trained.with_name("model.partial").exists()
+
+
+def test_learns_the_end_of_the_turn_and_stops_there(trained, tokenizer):
+    generation = json.loads((trained / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [tokenizer.convert_tokens_to_ids(prompts.END_TURN)]
+
+
+def test_leaves_the_tokenizer_as_it_was(trained, base):
+    assert store.tokenizer_digest(trained) == store.tokenizer_digest(base)
+    text = prompts.TEMPLATES["plain"].trace("12+3")
+    there = prompts.encode(command.load_tokenizer(trained), text)
+    assert there == prompts.encode(command.load_tokenizer(base), text)
+
+
+def test_logs_every_step(trained):
+    log = store.read_table(trained / "training_log.parquet", tables.TRAINING_LOG).to_pandas()
+    assert log["step"].tolist() == list(range(1, STEPS + 1))
+    assert log["loss"].iloc[-1] < log["loss"].iloc[0]
+    assert log["eval_loss"].iloc[-1] < log["eval_loss"].dropna().iloc[0]
+    assert log["tokens"].is_monotonic_increasing
+    assert (log[["tokens_per_second", "memory_mib", "seconds"]] > 0).all(axis=None)
+
+
+def test_counts_rows_held_back_and_rows_too_long(trained):
+    made = store.read_provenance(trained)
+    assert (made["rows"], made["held_back_rows"], made["too_long_rows"]) == (12, 4, 1)
+    assert made["step"] == "finetune"
+
+
+def test_whole_questions_are_held_back(write_rows, tokenizer):
+    path = write_rows([row(tokenizer, n, k=k, origin="prior") for n in range(10) for k in range(3)])
+    table = store.read_table(path, tables.ROWS)
+    how = StepSettings.model_validate(SETTINGS).initial.model_copy(update={"holdout_fraction": 0.3})
+    learned, held, counts = finetune.split_rows(table, how, 0, path)
+    assert counts == {"rows": 21, "held_back_rows": 9, "too_long_rows": 0}
+    prompts_of = [
+        {tuple(part.tokens(i)[: part.n_context[i]]) for i in range(len(part))}
+        for part in (learned, held)
+    ]
+    assert not prompts_of[0] & prompts_of[1]
+
+
+def test_mean_response_tokens_are_those_of_the_rows_step(base, write_rows, tokenizer, tmp_path):
+    some = [row(tokenizer, n) for n in range(6)]
+    for provenance, expected in (({}, 6.0), ({"mean_response_tokens": 7.5}, 7.5)):
+        out = tmp_path / str(expected)
+        run(base, write_rows(some, **provenance), out, settings(steps=1))
+        assert store.read_provenance(out)["mean_response_tokens"] == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"weight": float("nan")}, "row 1 .question_id 'q1'. needs a finite weight"),
+        ({"weight": -1.0}, "row 1 .* needs a finite weight"),
+        ({"n_prompt_tokens": 0}, "row 1 .* at least one prompt and response token"),
+        ({"n_prompt_tokens": 9, "token_ids": [1] * 9}, "row 1 .* response token"),
+        ({"token_ids": [1, 2, 3, 4000], "n_prompt_tokens": 1}, "another tokenizer"),
+    ],
+)
+def test_names_the_row_that_cannot_be_learned(
+    base, write_rows, tokenizer, tmp_path, wrong, message
+):
+    path = write_rows([row(tokenizer, 0), row(tokenizer, 1, **wrong)])
+    with pytest.raises(UserError, match=message):
+        run(base, path, tmp_path / "model", settings(holdout_fraction=0.0))
+    assert not (tmp_path / "model").exists()
+
+
+def test_says_when_no_row_is_left(base, rows, tmp_path):
+    with pytest.raises(UserError, match="17 of 17 are longer than max_tokens = 3"):
+        run(base, rows, tmp_path / "model", settings(max_tokens=3))
+
+
+def test_a_micro_batch_size_does_not_matter(base, rows, trained, tmp_path):
+    run(base, rows, tmp_path / "model", tokens_per_micro_batch=20)
+    ours, theirs = weights_of(tmp_path / "model"), weights_of(trained)
+    for name in ours:  # Adam divides by the gradient's size: rounding shows where that is tiny
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+
+
+# Killed and resumed ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def children():
+    """Processes of their own that have the imports behind them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["stages.lm.trainer", "transformers.models.qwen3.modeling_qwen3"]
+    )
+    return context
+
+
+def child(*arguments) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    run(*arguments)
+
+
+def until(process, happened) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert process.is_alive(), "it ended before it could be killed"
+        assert time.monotonic() < deadline, "it never came to the point of being killed"
+        time.sleep(0.001)
+
+
+def steps_done(partial: Path) -> int:
+    return max((int(p.name.split("-")[1]) for p in partial.glob("step-*")), default=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_training_killed_three_times_writes_the_same_model(
+    children, base, rows, trained, tmp_path, number
+):
+    out, partial = tmp_path / "model", tmp_path / "model.partial"
+    every_step = settings(checkpoint_minutes=1e-9)
+    done = 0
+    for _ in range(3):
+        process = children.Process(target=child, args=(base, rows, out, every_step))
+        process.start()
+        target = done + random.randint(1, 5)
+        until(process, lambda: steps_done(partial) >= target)  # noqa: B023
+        os.kill(process.pid, number)
+        process.join(60)
+        expected = -number if number == signal.SIGKILL else 128 + number
+        assert process.exitcode == expected
+        assert not out.exists()
+        done = steps_done(partial)
+        assert done >= target
+    run(base, rows, out, every_step)
+    assert_same_weights(out, trained)
+    assert not partial.exists()
+    log = store.read_table(out / "training_log.parquet", tables.TRAINING_LOG)
+    assert log["step"].to_pylist() == list(range(1, STEPS + 1))
+
+
+def test_unfinished_work_of_other_settings_is_not_gone_on_with(base, rows, trained, tmp_path):
+    out, partial = tmp_path / "model", tmp_path / "model.partial"
+    (partial / "step-7").mkdir(parents=True)
+    (partial / "identity").write_text("another training")
+    run(base, rows, out)
+    assert_same_weights(out, trained)
+
+
+def test_two_trainings_of_one_model_refuse_each_other(base, rows, tmp_path):
+    out = tmp_path / "model"
+    with (
+        finetune.unfinished_work(tmp_path / "model.partial", {}),
+        pytest.raises(UserError, match="another process is training this model"),
+    ):
+        run(base, rows, out)
