@@ -1,0 +1,575 @@
+"""Runs a program that a model wrote: executed in the sandbox, by a bare Python from 3.8 on.
+
+It is started for every program, so it imports next to nothing. It talks over its first two
+descriptors, which candidate code does not get to see, in one of three modes:
+
+- ``stdin``: a fresh process a test, given the input, asked for its output;
+- ``call``: one process that defines the function and answers calls with plain data;
+- ``assert``: the test code runs here, in a process that the candidate's own cannot look into, and
+  every name of the candidate's is a proxy: values cross as plain data, so that an `__eq__` or a
+  look at the caller's frame gains nothing.
+"""
+
+import builtins
+import posix
+import resource
+import select
+import sys
+
+MAX_OUTPUT = 8 << 20
+MAX_ITEMS = 1000000
+MAX_DESCRIPTORS = 64
+SOLUTION = "solution"
+SIGKILL = 9
+
+
+class Gone(Exception):
+    """The process at the other end of a pipe is there no more."""
+
+
+# Messages: plain data, its length before it -------------------------------------------------------
+
+
+def send(descriptor, message, objects=None):
+    _write(descriptor, pack(message, objects))
+
+
+def _write(descriptor, body):
+    left = memoryview(len(body).to_bytes(4, "big") + body)
+    while left:
+        left = left[posix.write(descriptor, left) :]
+
+
+def receive(descriptor, objects=None):
+    """One message, and not a byte more: what follows may not be for this process."""
+    size = int.from_bytes(_exactly(descriptor, 4), "big")
+    return unpack(_exactly(descriptor, size), objects)
+
+
+def _exactly(descriptor, count):
+    pieces = []
+    while count:
+        piece = posix.read(descriptor, min(count, 1 << 20))
+        if not piece:
+            raise Gone
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
+
+
+def pack(value, objects=None):
+    """Plain data as bytes: the type's letter, then the content.
+
+    Subclasses count as their base, by the base's own methods. `objects` makes a number of any
+    other object, where there is such a function; else that is a TypeError.
+    """
+    out = bytearray()
+    _pack(value, objects, out)
+    return bytes(out)
+
+
+def _pack(value, objects, out):
+    kind = type(value)
+    if value is None or kind is bool:
+        out += b"n" if value is None else b"y" if value else b"z"
+    elif isinstance(value, int):
+        out += b"i%s;" % str(int.__int__(value)).encode()
+    elif isinstance(value, float):
+        out += b"d%s;" % float.__repr__(value).encode()
+    elif isinstance(value, str):
+        text = str.encode(value, "utf-8", "surrogatepass")
+        out += b"s%d;" % len(text)
+        out += text
+    elif isinstance(value, (bytes, bytearray)):
+        out += b"b%d;" % len(value)
+        out += value
+    elif isinstance(value, dict):
+        out += b"D"
+        for key, item in dict.items(value):
+            _pack(key, objects, out)
+            _pack(item, objects, out)
+        out += b"e"
+    elif kind is complex or kind is range:
+        parts = (
+            (value.real, value.imag) if kind is complex else (value.start, value.stop, value.step)
+        )
+        _pack_items(b"c" if kind is complex else b"r", parts, objects, out)
+    else:
+        for letter, base in ((b"l", list), (b"t", tuple), (b"S", set), (b"F", frozenset)):
+            if isinstance(value, base):
+                return _pack_items(letter, base.__iter__(value), objects, out)
+        if hasattr(kind, "__next__"):
+            return _pack_items(b"I", first_of(value), objects, out)
+        if objects is None:
+            raise TypeError("not plain data")
+        number = objects(value)
+        if isinstance(number, int):
+            out += b"h%d;" % number
+        else:
+            _pack(number, None, out)
+    return None
+
+
+def _pack_items(letter, items, objects, out):
+    out += letter
+    for item in items:
+        _pack(item, objects, out)
+    out += b"e"
+
+
+def first_of(items):
+    """As many items as are ever sent."""
+    taken = []
+    for item in items:
+        taken.append(item)
+        if len(taken) == MAX_ITEMS:
+            break
+    return taken
+
+
+def unpack(data, objects=None):
+    """The other way round, of bytes that anybody may have written; ValueError if they are none."""
+    value, end = _unpack(data, 0, objects)
+    if end != len(data):
+        raise ValueError("bytes left over")
+    return value
+
+
+def _unpack(data, at, objects):
+    letter = data[at : at + 1]
+    at += 1
+    if letter in _CONSTANTS:
+        return _CONSTANTS[letter], at
+    if letter in _COLLECTIONS:
+        items = []
+        while data[at : at + 1] != b"e":
+            item, at = _unpack(data, at, objects)
+            items.append(item)
+        return _COLLECTIONS[letter](items), at + 1
+    end = data.index(b";", at)
+    content = data[at:end].decode("ascii")
+    at = end + 1
+    if letter == b"i":
+        return int(content), at
+    if letter == b"d":
+        return float(content), at
+    if letter in (b"s", b"b"):
+        end = at + int(content)
+        if not at <= end <= len(data):
+            raise ValueError("text cut off")
+        piece = bytes(data[at:end])
+        return (piece if letter == b"b" else piece.decode("utf-8", "surrogatepass")), end
+    if letter == b"h" and objects is not None:
+        return objects(int(content)), at
+    raise ValueError("no such type")
+
+
+_CONSTANTS = {b"n": None, b"y": True, b"z": False}
+_COLLECTIONS = {
+    b"l": list,
+    b"t": tuple,
+    b"S": set,
+    b"F": frozenset,
+    b"I": iter,
+    b"D": lambda items: {items[i]: items[i + 1] for i in range(0, len(items), 2)},
+    b"c": lambda items: complex(*items),
+    b"r": lambda items: range(*items),
+}
+
+
+# Limits -------------------------------------------------------------------------------------------
+
+
+def limit(limits):
+    """Bound what this process and its children may take; never to be raised again."""
+    cpu = int(limits["cpu"])
+    for name, soft, hard in (
+        ("RLIMIT_AS", limits["memory"], limits["memory"]),
+        ("RLIMIT_CPU", cpu, cpu + 1),
+        ("RLIMIT_NPROC", limits["processes"], limits["processes"]),
+        ("RLIMIT_FSIZE", 16 << 20, 16 << 20),
+        ("RLIMIT_NOFILE", MAX_DESCRIPTORS, MAX_DESCRIPTORS),
+        ("RLIMIT_CORE", 0, 0),
+    ):
+        if soft is not None:
+            resource.setrlimit(getattr(resource, name), (soft, hard))
+
+
+def confine(seccomp_filter):
+    """Add a seccomp filter (hexadecimal BPF) to this process, if there is one."""
+    if not seccomp_filter:
+        return
+    import ctypes
+
+    program = bytes.fromhex(seccomp_filter)
+    buffer = ctypes.create_string_buffer(program, len(program))
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+    loaded = Program(len(program) // 8, ctypes.addressof(buffer))
+    if ctypes.CDLL(None).prctl(22, 2, ctypes.byref(loaded), 0, 0):  # PR_SET_SECCOMP, filter
+        raise OSError("the seccomp filter could not be loaded")
+
+
+def hide():
+    """Close this process's memory and descriptors to others of the same user."""
+    import ctypes
+
+    if ctypes.CDLL(None).prctl(4, 0, 0, 0, 0):  # PR_SET_DUMPABLE
+        raise OSError("the process could not be hidden")
+
+
+# Candidate's side ---------------------------------------------------------------------------------
+
+
+def replace_streams(stdin, stdout):
+    """Make these two descriptors the standard streams; None is nothing."""
+    null = posix.open("/dev/null", posix.O_RDWR)
+    posix.dup2(null if stdin is None else stdin, 0)
+    posix.dup2(null if stdout is None else stdout, 1)
+    posix.dup2(null, 2)
+    how = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
+    sys.stdin = open(0, **how)  # noqa: SIM115: these stay open for good
+    sys.stdout, sys.stderr = open(1, "w", **how), open(2, "w", **how)  # noqa: SIM115
+
+
+def namespace(name):
+    module = type(sys)(name)
+    sys.modules[name] = module
+    sys.argv = ["solution.py"]
+    return module.__dict__
+
+
+def run_to_end(code, report):
+    """Run a program as `__main__`, wait for its threads, and end this process."""
+    status = ""
+    try:
+        exec(code, namespace("__main__"))
+    except SystemExit:
+        pass
+    except BaseException as error:
+        status = type(error).__name__
+    try:
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
+        import atexit
+
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException as error:
+        status = status or type(error).__name__
+    posix.write(report, (status or "ok").encode()[:100])
+    posix._exit(0)
+
+
+def run_stdin(requests, replies, first, code):
+    """Answer inputs with outputs, a fresh process each."""
+    while True:
+        test = receive(requests)
+        source = posix.memfd_create("stdin")
+        left = memoryview(test["input"].encode("utf-8", "surrogatepass"))
+        while left:
+            left = left[posix.write(source, left) :]
+        posix.lseek(source, 0, 0)
+        output, output_end = posix.pipe()
+        report, report_end = posix.pipe()
+        child = posix.fork()
+        if child == 0:
+            replace_streams(source, output_end)
+            posix.dup2(report_end, 63)
+            posix.closerange(3, 63)
+            confine(first["filter"])
+            run_to_end(code, 63)
+        for descriptor in (source, output_end, report_end):
+            posix.close(descriptor)
+        printed, status = _collect(child, output, report)
+        posix.close(output)
+        posix.close(report)
+        send(replies, {"output": printed, "status": status})
+
+
+def _collect(child, output, report):
+    """Everything a process printed until it ended, or too much of it, and how it ended."""
+    printed, ended = bytearray(), None
+    for descriptor in (output, report):
+        posix.set_blocking(descriptor, False)
+    while True:
+        readable, _, _ = select.select([output], [], [], 0.02 if ended is None else 0)
+        piece = posix.read(output, 1 << 16) if readable else None
+        if piece:
+            printed += piece
+            if len(printed) > MAX_OUTPUT:
+                posix.kill(child, SIGKILL)
+                posix.waitpid(child, 0)
+                return b"", "too much output"
+            continue
+        if ended is not None:
+            break
+        if readable:  # closed, though the process may still run
+            ended = posix.waitpid(child, 0)[1]
+        else:
+            done, state = posix.waitpid(child, posix.WNOHANG)
+            ended = state if done else None
+    try:
+        status = posix.read(report, 100).decode("utf-8", "replace")
+    except OSError:
+        status = ""
+    if not status:
+        killed = posix.WIFSIGNALED(ended)
+        status = f"signal {posix.WTERMSIG(ended)}" if killed else "ended itself"
+        if not killed and posix.WEXITSTATUS(ended) == 0:
+            status = "ok"
+    return bytes(printed), status
+
+
+def run_call(requests, replies, first, code):
+    """Answer calls with results, in this process."""
+    requests, replies = _private(requests, 62), _private(replies, 63)
+    replace_streams(None, None)
+    confine(first["filter"])
+    try:
+        scope = namespace(SOLUTION)
+        exec(code, scope)
+    except BaseException as error:
+        send(replies, {"status": type(error).__name__})
+        posix._exit(0)
+    send(replies, {"status": "ok"})
+    while True:
+        arguments = receive(requests)["arguments"]
+        try:
+            result = pack(_entry(scope, first["entry_point"])(*arguments), _as_list)
+            if len(result) > MAX_OUTPUT:
+                raise OverflowError
+            message = {"status": "ok", "result": result}
+        except BaseException as error:
+            message = {"status": type(error).__name__}
+        send(replies, message)
+
+
+def _private(descriptor, number):
+    posix.dup2(descriptor, number)
+    return number
+
+
+def _entry(scope, path):
+    """The function to call: `f`, or `Solution.f` of a new object; bare `f` may be a method too."""
+    owner, _, name = path.rpartition(".")
+    if not owner and name not in scope and "Solution" in scope:
+        owner = "Solution"
+    if not owner:
+        return scope[name]
+    return getattr(scope[owner](), name)
+
+
+def _as_list(value):
+    """What a call may also return: any other collection, as a list."""
+    if hasattr(value, "__iter__") and hasattr(value, "__len__"):
+        return first_of(value)
+    raise TypeError("not plain data")
+
+
+# Test code's side ---------------------------------------------------------------------------------
+
+
+class RemoteError(Exception):
+    """An exception of the candidate's own kind."""
+
+
+class Connection:
+    """The tests' end of the line to the candidate's process."""
+
+    def __init__(self, requests, replies):
+        self._requests, self._replies = requests, replies
+
+    def ask(self, *request):
+        send(self._requests, request, Proxy.number_of)
+        reply = receive(self._replies, self.proxy)
+        if "raise" in reply:
+            known = getattr(builtins, str(reply["raise"]), None)
+            if not (isinstance(known, type) and issubclass(known, Exception)):
+                known = RemoteError
+            raise known(reply["raise"])
+        return reply
+
+    def value(self, *request):
+        return self.ask(*request)["value"]
+
+    def proxy(self, number):
+        return Proxy(self, number)
+
+    def call(self, number, arguments, named):
+        reply = self.ask("call", number, arguments, named)
+        changed = reply.get("arguments", ())
+        for position in range(min(len(arguments), len(changed))):
+            before, after = arguments[position], changed[position]
+            if type(before) is list and type(after) is list:
+                before[:] = after
+            elif type(before) in (dict, set) and type(after) is type(before):
+                before.clear()
+                before.update(after)
+        return reply["value"]
+
+
+class Proxy:
+    """An object of the candidate's. It equals nothing but itself: tests compare plain data."""
+
+    def __init__(self, connection, number):
+        self.__dict__["_connection"] = connection
+        self.__dict__["_number"] = number
+
+    @staticmethod
+    def number_of(value):
+        if type(value) is Proxy:
+            return value._number
+        raise TypeError("only plain data can be given to the candidate")
+
+    def __call__(self, *arguments, **named):
+        return self._connection.call(self._number, arguments, named)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._connection.value("attribute", self._number, name)
+
+    def __iter__(self):
+        return iter(self._connection.value("list", self._number))
+
+    def __len__(self):
+        return len(self._connection.value("list", self._number))
+
+    def __getitem__(self, key):
+        return self._connection.value("item", self._number, key)
+
+
+def run_assert(requests, replies, first, code):
+    """Run test code here against a candidate in a process of its own."""
+    hide()
+    ask, asked = posix.pipe()
+    answer, answered = posix.pipe()
+    child = posix.fork()
+    if child == 0:
+        _private(ask, 62)
+        _private(answered, 63)
+        replace_streams(None, None)
+        posix.closerange(3, 62)
+        confine(first["filter"])
+        serve(62, 63, code)
+    posix.close(ask)
+    posix.close(answered)
+    tests = receive(requests)["code"]
+    confine(first["filter"])
+    try:
+        connection = Connection(asked, answer)
+        scope = {"__name__": "tests", "__builtins__": builtins}
+        program = compile(tests, "tests", "exec")
+        scope.update(_names(connection, program))
+        exec(program, scope)
+        status = "ok"
+    except BaseException as error:
+        status = type(error).__name__
+    send(replies, {"status": status})
+
+
+def _names(connection, tests):
+    """What the tests may find of the candidate's names.
+
+    A name of Python's own stays Python's, lest the candidate redefine `abs` under the assertions;
+    unless the tests use no other name of the candidate's: then it is the one under test.
+    """
+    found = connection.ask("names")["names"]
+    used = _used(tests)
+    own = {n: what for n, what in found.items() if n in used and not hasattr(builtins, n)}
+    if not own:
+        own = {n: what for n, what in found.items() if n in used}
+    scope = {}
+    for name, (kind, content) in own.items():
+        if kind == "module":
+            if content.partition(".")[0] in getattr(sys, "stdlib_module_names", (content,)):
+                __import__(content)
+                scope[name] = sys.modules[content]
+        else:
+            scope[name] = content
+    return scope
+
+
+def _used(code):
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, type(code)):
+            names |= _used(constant)
+    return names
+
+
+def serve(requests, replies, code):
+    """The candidate's process: define its names, then do what the tests' proxies ask."""
+    objects, failed = [], None
+
+    def number_of(value):
+        objects.append(value)
+        return len(objects) - 1
+
+    try:
+        scope = namespace(SOLUTION)
+        exec(code, scope)
+    except BaseException as error:
+        failed = type(error).__name__
+    while True:
+        request = receive(requests, objects.__getitem__)
+        try:
+            if failed:
+                raise RemoteError
+            body = pack(_do(scope, objects, *request), number_of)
+        except BaseException as error:
+            body = pack({"raise": failed or type(error).__name__})
+        _write(replies, body)
+
+
+def _do(scope, objects, what, number=None, *details):
+    if what == "names":
+        return {"names": {n: _described(v) for n, v in scope.items() if n[:2] != "__"}}
+    target = objects[number]
+    if what == "attribute":
+        return {"value": getattr(target, *details)}
+    if what == "item":
+        return {"value": target[details[0]]}
+    if what == "list":
+        return {"value": first_of(target)}
+    arguments, named = details
+    before = pack(arguments, id)
+    reply = {"value": target(*arguments, **named)}
+    if pack(arguments, id) != before:
+        reply["arguments"] = list(arguments)
+    return reply
+
+
+def _described(value):
+    return ("module", value.__name__) if isinstance(value, type(sys)) else ("value", value)
+
+
+def main():
+    requests, replies = _private(0, 60), _private(1, 61)
+    null = posix.open("/dev/null", posix.O_RDWR)
+    for descriptor in (0, 1, 2):
+        posix.dup2(null, descriptor)
+    posix.close(null)
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)
+    first = receive(requests)
+    limit(first["limits"])
+    send(replies, {"status": "ready"})
+    try:
+        code = compile(first["program"], "solution.py", "exec", dont_inherit=True)
+    except BaseException as error:
+        send(replies, {"status": type(error).__name__})
+        return
+    send(replies, {"status": "compiled"})
+    try:
+        modes = {"stdin": run_stdin, "call": run_call, "assert": run_assert}
+        modes[first["mode"]](requests, replies, first, code)
+    except Gone:
+        pass
+
+
+if __name__ == "__main__":
+    main()
