@@ -15,6 +15,8 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
+PREFILL_TOKENS = 8192
+
 
 class VllmEngine:
     """One vLLM engine over all devices that this process sees."""
@@ -34,12 +36,10 @@ class VllmEngine:
             dtype=settings.dtype,
             max_model_len=self._longest,
             max_num_seqs=machine.max_requests,
-            tensor_parallel_size=torch.cuda.device_count() if on_gpu else 1,
-            enforce_eager=not on_gpu,
             disable_log_stats=True,
             use_tqdm_on_load=False,
             seed=0,
-            **({"gpu_memory_utilization": machine.gpu_memory_fraction} if on_gpu else {}),
+            **(_on_gpu(machine) if on_gpu else _on_cpu(self._longest)),
         )
         self.tokenizer = self._llm.get_tokenizer()
 
@@ -77,6 +77,24 @@ class VllmEngine:
                     request = waiting.pop(output.request_id)
                     reason = "length" if drawn.finish_reason == "length" else "stop"
                     yield Draw(request.key, list(drawn.token_ids), reason)
+
+
+def _on_gpu(machine: Machine) -> dict[str, Any]:
+    import torch
+
+    return {
+        "tensor_parallel_size": torch.cuda.device_count(),
+        "gpu_memory_utilization": machine.gpu_memory_fraction,
+    }
+
+
+def _on_cpu(longest: int) -> dict[str, Any]:
+    # A prompt cut in two makes vLLM rewind the request's generator, which it can on GPUs only.
+    return {
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(longest, PREFILL_TOKENS),
+    }
 
 
 def _parameters(request: Request) -> Any:
