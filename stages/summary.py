@@ -89,8 +89,10 @@ def training_questions(paths: list[Path] | None) -> list[str] | None:
 
 def cost(path: Path) -> evaluation.Cost:
     """What one artifact cost: a file, a folder of shards, or a model."""
-    parts = [path] if (path / "provenance.json").exists() else store.shards(path)
-    left = [store.read_provenance(part) for part in parts]
+    is_model = (path / "config.json").exists() or (path / "provenance.json").exists()
+    parts = [path] if is_model else store.shards(path)
+    told = (path / "provenance.json").exists() or not is_model  # a model from elsewhere is mute
+    left = [store.read_provenance(part) if told else {} for part in parts]
     seconds = [one["seconds"] for one in left if one.get("seconds") is not None]
     tokens = [one["tokens"] for one in left if one.get("tokens") is not None]
     devices = sorted({one["device"] for one in left if one.get("device")})

@@ -341,55 +341,59 @@ def examples(
         `packed`, base64 of gzip of a JSON list; `shown` and `all`, numbers of questions. Where
         the texts are more than a page should carry, questions are taken at even distances.
     """
-    marks = {"correct": "c", "incorrect": "i"}
-    judged: dict[tuple[str, int], str] = {}
-    if verdicts is not None:
-        ordered = verdicts.sort_values("m")
-        for name, k, verdict in zip(
-            ordered["question_id"], ordered["k"], ordered["verdict"], strict=True
-        ):
-            judged[name, k] = judged.get((name, k), "") + marks.get(verdict, "e")
-    joined = traces.merge(weights, on=["question_id", "k"], suffixes=("", "_w"))
-    by_question = dict(tuple(joined.sort_values("k").groupby("question_id", sort=False)))
-    asked = questions[questions["question_id"].isin(by_question.keys())]
+    joined = traces.merge(weights, on=["question_id", "k"], suffixes=("", "_w")).sort_values("k")
+    judged = _marks(verdicts)
+    cards: dict[str, list[dict[str, Any]]] = {}
+    for row in joined[TRACE_COLUMNS].itertuples(index=False):
+        marks = judged.get((row.question_id, row.k), "")
+        cards.setdefault(row.question_id, []).append(_card(row, marks))
+    asked = questions[questions["question_id"].isin(cards.keys())]
     size = int(joined["trace"].str.len().sum())
     stride = max(1, -(-size // MAX_TEXT))
     rows = [
-        _example(question, hints.get(question["question_id"]), by_question, judged)
-        for question in asked.iloc[::stride].to_dict("records")
+        {
+            "id": question.question_id,
+            "question": question.question,
+            "hint": hints.get(question.question_id),
+            "source": question.source,
+            "traces": cards[question.question_id],
+        }
+        for question in asked.iloc[::stride].itertuples(index=False)
     ]
     text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     packed = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
     return {"packed": packed, "shown": len(rows), "all": len(asked)}
 
 
-def _example(
-    question: Mapping[str, Any],
-    hint: str | None,
-    by_question: Mapping[str, pd.DataFrame],
-    judged: Mapping[tuple[str, int], str],
-) -> dict[str, Any]:
-    name = question["question_id"]
+TRACE_COLUMNS = [
+    *("question_id", "k", "trace", "n_tokens", "weight", "accuracy"),
+    *("log_ratio", "log_answer", "selected", "excluded"),
+]
+
+
+def _marks(verdicts: pd.DataFrame | None) -> dict[tuple[str, int], str]:
+    """Verdicts on the answers of each trace, a letter each: c, i or e."""
+    found: dict[tuple[str, int], str] = {}
+    if verdicts is not None:
+        letters = {"correct": "c", "incorrect": "i", "error": "e"}
+        for row in verdicts.sort_values("m").itertuples(index=False):
+            key = (row.question_id, row.k)
+            found[key] = found.get(key, "") + letters[row.verdict]
+    return found
+
+
+def _card(row: Any, marks: str) -> dict[str, Any]:
     return {
-        "id": name,
-        "question": question["question"],
-        "hint": hint,
-        "source": question["source"],
-        "traces": [
-            {
-                "k": int(row["k"]),
-                "text": row["trace"],
-                "tokens": int(row["n_tokens"]),
-                "weight": _finite(row["weight"]),
-                "accuracy": _finite(row["accuracy"]),
-                "ratio": _finite(row["log_ratio"]),
-                "answer": _finite(row["log_answer"]),
-                "selected": bool(row["selected"]),
-                "excluded": row["excluded"] if isinstance(row["excluded"], str) else None,
-                "verdicts": judged.get((name, row["k"]), ""),
-            }
-            for row in by_question[name].to_dict("records")
-        ],
+        "k": int(row.k),
+        "text": row.trace,
+        "tokens": int(row.n_tokens),
+        "weight": _finite(row.weight),
+        "accuracy": _finite(row.accuracy),
+        "ratio": _finite(row.log_ratio),
+        "answer": _finite(row.log_answer),
+        "selected": bool(row.selected),
+        "excluded": row.excluded if isinstance(row.excluded, str) else None,
+        "verdicts": marks,
     }
 
 

@@ -13,7 +13,6 @@ from plotly.offline import get_plotlyjs
 
 HERE = Path(__file__).parent
 LAYOUT = {
-    "template": "none",
     "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
     "height": 300,
     "paper_bgcolor": "rgba(0,0,0,0)",
@@ -51,9 +50,9 @@ def render(context: Mapping[str, Any], figures: Mapping[str, go.Figure]) -> str:
 
 
 def _laid_out(figure: go.Figure) -> Any:
-    own = figure.layout.to_plotly_json()
-    figure = go.Figure(figure).update_layout(LAYOUT).update_layout(own)
-    return json.loads(plotly.io.to_json(figure, validate=False))
+    drawn = figure.to_plotly_json()
+    drawn["layout"] = LAYOUT | drawn["layout"] | {"template": "none"}
+    return json.loads(plotly.io.to_json(drawn, validate=False))
 
 
 def _embedded(value: Any) -> str:

@@ -1,0 +1,358 @@
+"""report.html of a made-up experiment, looked at in headless Chromium."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stages import report, store, summary, tables
+from stages.errors import UserError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+HOSTILE = "</script><script>window.owned = 1</script><img src=x onerror='window.owned = 2'>"
+RNG = np.random.default_rng(5)
+QUESTIONS = 10_000
+
+
+def write(path, table, columns, **left):
+    if isinstance(columns, list):
+        data = pa.Table.from_pylist(columns, schema=table.schema)
+    else:
+        data = pa.table({n: pa.array(v, table.schema.field(n).type) for n, v in columns.items()})
+    store.write_table(path, table, data, {"device": "cpu", **left})
+    return path
+
+
+def samples(benchmark, items, n, chance):
+    rows = []
+    for item in range(items):
+        p = chance(item)
+        for sample in range(n):
+            correct = RNG.random() < p
+            rows.append(
+                {
+                    "benchmark": benchmark,
+                    "item_id": str(item),
+                    "sample": sample,
+                    "seed": sample,
+                    "prompt": "p",
+                    "response": "r",
+                    "n_tokens": int(RNG.integers(20, 60)),
+                    "finish_reason": "stop" if RNG.random() < 0.97 else "length",
+                    "extracted": "1" if correct else "2",
+                    "verdict": "correct" if correct else "incorrect",
+                    "vote": 0 if correct else 1,
+                    "question": f"item {item} of {benchmark}",
+                    "difficulty": f"{4 * (item % 4) + 5}–{4 * (item % 4) + 8} digits",
+                }
+            )
+    return rows
+
+
+def trace_tables(folder):
+    """Tables of 10,000 questions with 4 traces each and 4 answers a trace."""
+    names = np.array([f"q{number:05}" for number in range(QUESTIONS)])
+    numbers = RNG.integers(10, 99999, (QUESTIONS, 3))
+    texts = ["+".join(map(str, row)) for row in numbers]
+    answers = [str(row.sum()) for row in numbers]
+    questions = {
+        "question_id": names,
+        "question": [HOSTILE, *texts[1:]],
+        "answer": answers,
+        "answer_kind": ["math"] * QUESTIONS,
+        "source": ["addition"] * QUESTIONS,
+    }
+    rho, accuracy = RNG.gamma(0.5, size=(QUESTIONS, 4)), RNG.choice([0, 0.5, 1], (QUESTIONS, 4))
+    k = np.tile(np.arange(4), QUESTIONS)
+    key = {
+        "question_id": names.repeat(4),
+        "k": k,
+        "n_tokens": RNG.gamma(9, 6, 4 * QUESTIONS).astype(int) + 8,
+    }
+    written = [f"trace {k} of {answer}\n7+2=9 w9c0\n" for answer in answers for k in range(4)]
+    written[0] += HOSTILE
+    for trace in range(4):
+        written[4 * 7777 + trace] += "needle"
+    best = (rho == rho.max(axis=1, keepdims=True)).ravel()
+    with np.errstate(divide="ignore"):
+        log_rho, log_accuracy = np.log(rho).ravel(), np.log(accuracy).ravel()
+    traces = key | {
+        "seed": k,
+        "token_ids": [[1]] * len(k),
+        "trace": written,
+        "finish_reason": ["stop"] * len(k),
+        "closed": RNG.random(len(k)) < 0.9,
+    }
+    weights = key | {
+        "log_ratio": log_rho,
+        "log_answer": log_accuracy,
+        "accuracy": accuracy.ravel(),
+        "log_rho": log_rho + log_accuracy,
+        "weight": (rho / rho.sum(axis=1, keepdims=True)).ravel(),
+        "candidate": np.ones(len(k), bool),
+        "selected": best,
+        "row_weight": best.astype(float),
+    }
+    m = np.tile(np.arange(4), len(k))
+    right = m < 4 * accuracy.ravel().repeat(4)
+    verdicts = {
+        "question_id": names.repeat(16),
+        "k": k.repeat(4),
+        "m": m,
+        "verdict": np.where(right, "correct", np.where(m == 3, "error", "incorrect")),
+        "seconds": np.full(len(m), 0.1),
+    }
+    root = folder / "round-1"
+    cost = {"seconds": 70.0, "tokens": 260_000}
+    write(folder / "questions.parquet", tables.QUESTIONS, questions, step="questions", seconds=0.4)
+    write(root / "traces/shard-0000.parquet", tables.TRACES, traces, step="traces", **cost)
+    write(root / "verdicts/shard-0000.parquet", tables.VERDICTS, verdicts, step="verdicts")
+    write(root / "weights.parquet", tables.WEIGHTS, weights, step="weights", seconds=1.1)
+    store.write_json(
+        root / "weights.json",
+        {
+            "counts": {"questions": QUESTIONS, "traces": 4 * QUESTIONS, "excluded": {"open": 3961}},
+            "shares": {"correct": 0.375, "closed": 0.9, "too_long": 0.0, "leaking": 0.031},
+            "bounds": [
+                {"k": k, "bound": b, "questions": 9000, "questions_at_minus_infinity": 1000}
+                for k, b in ((1, -9.1), (2, -7.4), (3, -6.6), (4, -6.1))
+            ],
+            "accuracy_against_weight": [
+                {
+                    "accuracy_above": above,
+                    "accuracy_up_to": upto,
+                    "questions": n,
+                    "weight_share": ours,
+                    "rejection_sampling_share": theirs,
+                }
+                for above, upto, n, ours, theirs in (
+                    (None, 0.0, 600, 0.0, 0.0),
+                    (0.0, 0.25, 3100, 0.33, 0.12),
+                    (0.25, 0.5, 3700, 0.39, 0.36),
+                    (0.5, 0.75, 2000, 0.21, 0.36),
+                    (0.75, 1.0, 600, 0.07, 0.16),
+                )
+            ],
+        },
+    )
+
+
+def training_log(folder, level):
+    steps = np.arange(1, 601)
+    rows = [
+        {
+            "step": int(s),
+            "epoch": s / 100,
+            "loss": float(level + 2.5 * np.exp(-s / 120) + RNG.normal(0, 0.01)),
+            "eval_loss": float(level + 2.5 * np.exp(-s / 120)) if s % 100 == 0 else None,
+            "grad_norm": float(np.exp(-s / 200) + 0.1),
+            "learning_rate": float(2e-3 * (1 - s / 601)),
+            "tokens": int(s * 900),
+            "tokens_per_second": float(RNG.normal(9000, 300)),
+            "memory_mib": 500.0,
+            "seconds": s * 0.1,
+        }
+        for s in steps
+    ]
+    folder.mkdir(parents=True)
+    write(folder / "training_log.parquet", tables.TRAINING_LOG, rows)
+    store.write_json(
+        folder / "provenance.json",
+        {"step": "finetune", "seconds": 60.0, "tokens": 540_000, "device": "cpu"},
+    )
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """A made-up results folder with its report: 10,000 questions with four traces each."""
+    folder = tmp_path_factory.mktemp("made") / "results" / "tiny"
+    trace_tables(folder)
+    cost = {"step": "evaluate", "seconds": 41.0, "tokens": 90_000}
+    for model, skill in (("initial", 0.1), ("final", 0.7)):
+        training_log(folder / "models" / model, 0.3 if model == "initial" else 0.15)
+        for name, items, n in (("held_out", 600, 4), ("math500", 100, 2), ("gsm8k", 200, 1)):
+            chance = RNG.beta(0.6, 0.6, items) * skill * (1.2 if name == "held_out" else 0.8)
+            rows = samples(name, items, n, lambda i, p=chance: p[i])
+            write(folder / f"eval/{model}/{name}.parquet", tables.SAMPLES, rows, **cost)
+    training_log(folder / "models" / "posterior", 0.2)
+    models = [f"{m}={folder}/models/{m}" for m in ("initial", "posterior", "final")]
+    root = folder / "round-1"
+    artifacts = [folder / "questions.parquet", *(m.split("=")[1] for m in models)]
+    artifacts += [root / "traces", root / "verdicts", root / "weights.parquet"]
+    evals = [f"{m}={folder}/eval/{m}" for m in ("initial", "final")]
+    questions = f"{folder}/questions.parquet"
+    made = f"{folder}/eval.json"
+    given = ["--eval", *evals, "--questions", questions, "--artifacts", *map(str, artifacts)]
+    summary.main(["--name", "tiny", *given, "--out", made])
+    drawn = ["--traces", f"{root}/traces", "--verdicts", f"{root}/verdicts"]
+    drawn += ["--weights", f"{root}/weights.parquet", "--summaries", f"{root}/weights.json"]
+    given = ["--eval", made, "--models", *models, "--questions", questions, *drawn]
+    report.main([*given, "--out", f"{folder}/report.html"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Chromium without a network, as a person without one has it."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: the report was not looked at in a browser")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def look(chromium):
+    """Opens a page, which notes all that its console said and all that it asked the network."""
+    contexts = []
+
+    def open_page(path, width=1280, height=800, theme="light"):
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.said, page.asked = [], []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(path.resolve().as_uri())
+        page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def page(experiment, look):
+    """The report on a laptop, in light."""
+    return look(experiment / "report.html")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_renders_without_errors_network_or_sideways_scrolling(
+    experiment, look, width, height, theme
+):
+    page = look(experiment / "report.html", width, height, theme)
+    assert page.said == []
+    assert [url for url in page.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
+    assert (brightness > 200) == (theme == "light")
+    for plot in page.locator(".plot").all():
+        assert plot.locator("svg.main-svg").count() > 0
+        assert plot.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+
+
+def test_every_section_is_there(page):
+    links = [link.inner_text() for link in page.locator("nav a").all()]
+    assert links == [
+        *("Result", "pass@k", "Difficulty", "Training", "Traces", "Cost", "Examples"),
+    ]
+    for link in page.locator("nav a").all():
+        assert page.locator(link.get_attribute("href")).count() == 1
+
+
+def test_numbers_are_those_of_eval_json(experiment, page):
+    made = json.loads((experiment / "eval.json").read_text())
+    shown = [float(s.get_attribute("data-exact")) for s in page.locator(".scores .score").all()]
+    titles = {b["name"]: b["title"] for b in made["benchmarks"]}
+    expected = []
+    for name in titles:
+        of = {r["model"]: r for r in made["results"] if r["benchmark"] == name}
+        expected += [of[m]["average"]["value"] for m in made["models"]]
+        expected += [p["difference"]["value"] for p in made["pairs"] if p["benchmark"] == name]
+    assert shown == expected
+    row = page.locator(".scores tbody tr", has_text="MATH500").inner_text()
+    result = next(r for r in made["results"] if r["benchmark"] == "math500")
+    for number in (result["average"]["value"], result["average"]["population"]["low"]):
+        assert f"{100 * number:.1f}" in row
+    assert f"cut {100 * result['rates']['truncated']:.1f}" in row
+    data = "document.getElementById('differences').data"
+    points = page.evaluate(f"{data}.filter(t => t.showlegend).flatMap(t => [...t.x])")
+    differences = [100 * p["difference"]["value"] for p in made["pairs"]]
+    assert points == pytest.approx(differences)
+    lead = page.locator(".lead").inner_text()
+    assert f"{differences[0]:+.1f} points" in lead
+
+
+def test_search_finds_one_of_ten_thousand(page):
+    found, rows = page.locator("#found"), page.locator("#rows .row")
+    assert found.inner_text() == "10,000 of 10,000"
+    assert rows.count() < 40  # only what is in sight is in the page
+    page.fill("#search", "needle")
+    page.wait_for_function("document.getElementById('found').textContent === '1 of 10,000'")
+    rows.first.click()
+    example = page.locator("#example")
+    assert "q07777" in example.inner_text()
+    assert example.locator(".trace").count() == 4
+    assert example.locator("mark").count() == 4
+    weights = page.evaluate("all[7777].traces.map(t => t.weight)")
+    assert sum(weights) == pytest.approx(1, abs=1e-4)
+    page.fill("#search", "")
+    page.select_option("#filter", "never")
+    page.wait_for_function("!document.getElementById('found').textContent.startsWith('1 of')")
+    never = page.evaluate("shown.every(e => e.traces.every(t => t.accuracy === 0)) && shown.length")
+    assert never and found.inner_text() == f"{never:,} of 10,000"
+
+
+def test_ten_thousand_rows_scroll_to_their_end(page):
+    page.select_option("#filter", "all")
+    page.evaluate("document.getElementById('list').scrollTop = 1e9")
+    page.wait_for_selector("#rows .row:has-text('q09999')")
+    assert page.locator("#rows .row").count() < 40
+
+
+def test_hostile_texts_stay_texts(page):
+    page.evaluate("document.getElementById('list').scrollTop = 0")
+    page.locator("#rows .row", has_text="owned").click()
+    assert HOSTILE in page.locator("#example dd").first.inner_text()
+    assert page.evaluate("window.owned") is None
+    assert page.locator("#example img").count() == 0
+
+
+def test_the_theme_can_be_switched(page):
+    page.click("#theme")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("document.querySelector('#differences').layout.font.color") == "#e8eaee"
+
+
+def test_several_experiments_on_one_page(experiment, look, tmp_path):
+    evals = [f"a/initial={experiment}/eval/initial", f"a/final={experiment}/eval/final"]
+    evals += [f"b/final={experiment}/eval/initial"]
+    summary.main(["--name", "a+b", "--eval", *evals, "--out", str(tmp_path / "a+b.json")])
+    report.main(["--eval", str(tmp_path / "a+b.json"), "--out", str(tmp_path / "a+b.html")])
+    page = look(tmp_path / "a+b.html")
+    assert page.said == []
+    heads = [h.inner_text().strip() for h in page.locator(".scores thead th").all()]
+    assert heads[1:4] == ["a/initial", "a/final", "b/final"]
+    assert heads[4:] == ["a/final − a/initial", "b/final − a/initial"]
+    gains = page.locator(".scores tbody tr").first.locator(".score")
+    assert float(gains.nth(4).get_attribute("data-exact")) == 0  # b is a's initial model
+    assert page.locator("#examples").count() == 0
+
+
+def test_a_page_of_eval_json_alone_has_no_empty_sections(experiment, tmp_path):
+    report.main(["--eval", f"{experiment}/eval.json", "--out", str(tmp_path / "r.html")])
+    text = (tmp_path / "r.html").read_text()
+    assert 'id="result"' in text and 'id="cost"' in text
+    assert 'id="training"' not in text and 'id="examples"' not in text
+
+
+def test_what_is_no_eval_json_is_refused(tmp_path):
+    for text, message in (("{}", "is version None"), ("[", "is no eval.json")):
+        (tmp_path / "eval.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            report.main(["--eval", str(tmp_path / "eval.json"), "--out", str(tmp_path / "r.html")])
+    assert not (tmp_path / "r.html").exists()
