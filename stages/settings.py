@@ -160,7 +160,10 @@ class Answers(Section):
 class Verdicts(Section):
     """Verification of answers."""
 
-    time_limit: float = Field(10.0, gt=0, description="seconds an answer")
+    time_limit: float = Field(5.0, gt=0, description="seconds a mathematical answer")
+    code_time_limit: float = Field(
+        60.0, gt=0, description="seconds a program with all its tests; one has at most 10"
+    )
     memory_limit: Positive = Field(1024, description="MiB an answer")
     allow_unsandboxed: bool = Field(False, description="run code where no sandbox can be had")
 

@@ -72,25 +72,53 @@ def iter_tables(
         yield _read_file(file, table, names)
 
 
+def iter_batches(
+    path: Path, table: Table, columns: Sequence[str] | None = None, rows: int = ROWS_PER_GROUP
+) -> Iterator[pa.Table]:
+    """The same in pieces of at most so many rows, for tables that do not fit into memory."""
+    names = [c.name for c in table.columns if columns is None or c.name in {*columns, *table.key}]
+    for file in shards(path):
+        with _reading(file):
+            parquet = _open(file, table, names)
+            found = [n for n in names if n in parquet.schema_arrow.names]
+            first = 0
+            for batch in parquet.iter_batches(rows, columns=found):
+                yield _fit(pa.Table.from_batches([batch]), table, names, file, first)
+                first += len(batch)
+
+
 def _read_file(file: Path, table: Table, names: list[str]) -> pa.Table:
-    try:
-        parquet = pq.ParquetFile(file)
-        missing = [n for n in names if n in table.required and n not in parquet.schema_arrow.names]
-        if missing:
-            raise UserError(
-                f"{file}: column {missing[0]!r} is missing; "
-                f"a {table.name} table has {', '.join(c.name for c in table.columns)}"
-            )
+    with _reading(file):
+        parquet = _open(file, table, names)
         found = parquet.read([n for n in names if n in parquet.schema_arrow.names])
+    return _fit(found, table, names, file)
+
+
+def _open(file: Path, table: Table, names: list[str]) -> pq.ParquetFile:
+    parquet = pq.ParquetFile(file)
+    missing = [n for n in names if n in table.required and n not in parquet.schema_arrow.names]
+    if missing:
+        raise UserError(
+            f"{file}: column {missing[0]!r} is missing; "
+            f"a {table.name} table has {', '.join(c.name for c in table.columns)}"
+        )
+    return parquet
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{file}: cannot be read as Parquet, it is truncated or damaged "
             f"({str(error).splitlines()[0]}); delete it and run the same command again"
         ) from None
-    return _fit(found, table, names, file)
 
 
-def _fit(data: pa.Table, table: Table, names: Sequence[str], file: Path) -> pa.Table:
+def _fit(
+    data: pa.Table, table: Table, names: Sequence[str], file: Path, first_row: int = 0
+) -> pa.Table:
     """Give the data the table's own types, or say which column does not fit."""
     columns = []
     for name in names:
@@ -106,7 +134,7 @@ def _fit(data: pa.Table, table: Table, names: Sequence[str], file: Path) -> pa.T
                 f"{file}: column {name!r} is {column.type}, not {field.type}: {error}"
             ) from None
         if column.null_count and not field.nullable:
-            row = pc.index(column.is_null(), True).as_py()
+            row = first_row + pc.index(column.is_null(), True).as_py()
             raise UserError(f"{file}: column {name!r} is null in row {row}; fill it in")
         columns.append(column)
     return pa.table(columns, schema=pa.schema([table.schema.field(n) for n in names]))

@@ -34,6 +34,7 @@ __all__ = [
     "VerifyOptions",
     "check_reference",
     "equal",
+    "malformed",
     "verify",
 ]
 
@@ -55,7 +56,7 @@ class Verdict(NamedTuple):
     verdict : str
         ``correct``, ``incorrect``, or ``error``: the verifier failed or ran out of time or memory.
     extracted : str or None
-        The final answer that was read from the text, or the program.
+        The final answer that was read from the text, or the program; its first 4,096 characters.
     reason : str or None
         Why; for programs also where they ran.
     seconds : float
@@ -163,10 +164,9 @@ class Pool:
         """
         for job, result in self._workers.each(self._job(*task) for task in tasks):
             seconds, extracted = job.note
-            if extracted is not None and job.request is None:
-                extracted = extracted[:MAX_EXTRACTED]
+            shown = extracted[:MAX_EXTRACTED] if extracted else None
             total = seconds + result.seconds
-            yield job.key, Verdict(result.verdict, extracted, result.reason or None, total)
+            yield job.key, Verdict(result.verdict, shown, result.reason or None, total)
 
     def check(
         self,
@@ -282,27 +282,14 @@ class Pool:
         options: VerifyOptions | None,
     ) -> Job:
         options = options or VerifyOptions()
-        fine = Job(key, Result("correct", ""))
-        try:
-            if kind == "code":
-                _code_tests(options.tests)
-            elif kind == "choice":
-                choice.read_reference(_one_text(reference), options.options)
-            elif kind == "math":
-                golds = _golds(reference, math.read_rules(options.tests))
-                left = [
-                    math.candidate(gold).core for gold in golds if not math.is_settled_gold(gold)
-                ]
-                for gold in left:
-                    math.check_limits(gold)
-                if left:
-                    request = {"kind": "check", "golds": left, "memory_limit": self._memory_limit}
-                    return Job(key, None, request, self._math_seconds, ("check", tuple(left)))
-            elif kind != "none":
-                raise ValueError(f"kind is one of {', '.join(KINDS)}, not {kind!r}")
-        except ValueError as error:
-            return Job(key, Result("error", str(error)))
-        return fine
+        if (reason := malformed(reference, kind, options)) is not None:
+            return Job(key, Result("error", reason))
+        golds = _golds(reference, math.read_rules(options.tests)) if kind == "math" else ()
+        left = tuple(math.candidate(g).core for g in golds if not math.is_settled_gold(g))
+        if not left:
+            return Job(key, Result("correct", ""))
+        request = {"kind": "check", "golds": left, "memory_limit": self._memory_limit}
+        return Job(key, None, request, self._math_seconds, ("check", left))
 
     def _comparison(self, key: Hashable, one: str, other: str, kind: Kind) -> Job:
         if kind == "math":
@@ -311,6 +298,28 @@ class Pool:
             except ValueError as error:
                 return Job(key, Result("error", str(error)))
         return Job(key, Result("correct" if one.strip() == other.strip() else "incorrect", ""))
+
+
+def malformed(reference: Reference, kind: Kind, options: VerifyOptions) -> str | None:
+    """Why a reference is of no use, from its form alone; None if it may be of use.
+
+    What this finds is a mistake in a table: no answer, no tests, tests that cannot be read, a
+    letter that is none. `Pool.check` also finds golds of mathematics that cannot be parsed.
+    """
+    try:
+        if kind == "code":
+            _code_tests(options.tests)
+        elif kind == "choice":
+            choice.read_reference(_one_text(reference), options.options)
+        elif kind == "math":
+            for gold in _golds(reference, math.read_rules(options.tests)):
+                if not math.is_settled_gold(gold):
+                    math.check_limits(math.candidate(gold).core)
+        elif kind != "none":
+            return f"kind is one of {', '.join(KINDS)}, not {kind!r}"
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _choice(letter: str | None, reference: Reference, options: VerifyOptions) -> Result:

@@ -315,6 +315,7 @@ def run(
         "mode": tests.kind,
         "program": program,
         "entry_point": tests.entry_point,
+        "alone": not backend.has_namespaces,
         "filter": backend.candidate_filter(),
         "limits": limits,
     }
@@ -328,7 +329,7 @@ def run(
         try:
             compiled = session.receive(min(until, began + each))["status"]
             if compiled != "compiled":
-                return "incorrect", f"does not compile: {str(compiled)[:100]}"
+                return "incorrect", f"does not compile: {_named(compiled)}"
             if tests.kind == "assert":
                 return _run_assertions(session, tests, min(until, began + each))
             return _run_tests(session, tests, until, each)
@@ -343,14 +344,14 @@ def _run_assertions(session: Session, tests: Tests, deadline: float) -> tuple[st
     status = session.receive(deadline).get("status")
     if status == "ok":
         return "correct", "passed the assertions"
-    return "incorrect", f"fails the assertions: {str(status)[:100]}"
+    return "incorrect", f"fails the assertions: {_named(status)}"
 
 
 def _run_tests(session: Session, tests: Tests, until: float, each: float) -> tuple[str, str]:
     if tests.kind == "call":
         defined = session.receive(min(until, time.monotonic() + each)).get("status")
         if defined != "ok":
-            return "incorrect", f"fails on its own: {str(defined)[:100]}"
+            return "incorrect", f"fails on its own: {_named(defined)}"
     order = sorted(range(len(tests.inputs)), key=lambda i: len(str(tests.inputs[i])))
     for number in order:
         place = f"test {number + 1} of {len(order)}"
@@ -369,7 +370,7 @@ def _run_tests(session: Session, tests: Tests, until: float, each: float) -> tup
                 return "error", f"{place}: over the time for all tests"
             return "incorrect", f"{place}: over its time of {each:g} s"
         if reply.get("status") != "ok":
-            return "incorrect", f"{place}: {str(reply.get('status'))[:100]}"
+            return "incorrect", f"{place}: {_named(reply.get('status'))}"
         if tests.kind == "stdin":
             printed = reply.get("output")
             if not isinstance(printed, bytes) or not same_output(
@@ -379,6 +380,12 @@ def _run_tests(session: Session, tests: Tests, until: float, each: float) -> tup
         elif not _same_result(reply.get("result"), expected):
             return "incorrect", f"{place}: another result"
     return "correct", f"passed {len(order)} tests"
+
+
+def _named(status: Any) -> str:
+    """The name of an error, as the program's own process gave it."""
+    known = isinstance(status, str) and re.fullmatch(r"[A-Za-z][\w ]{0,60}", status)
+    return status if known else "an error"
 
 
 def probe(name: str) -> str | None:

@@ -30,6 +30,7 @@ class Backend:
     """A way to start the runner. `name` stands in every verdict that it leads to."""
 
     name: str
+    has_namespaces = False  # whose end is the end of every process in them
     processes: int | None = None  # what RLIMIT_NPROC may be set to, if it can be
     enter: Callable[[], None] | None = None  # called in the new process, before the command
 
@@ -105,6 +106,7 @@ class Bubblewrap(Backend):
     """Namespaces of its own for everything; files: the system's libraries and a small /tmp."""
 
     name = "bubblewrap"
+    has_namespaces = True
     processes = 16
 
     def command(self, python: Sequence[str]) -> list[str]:
