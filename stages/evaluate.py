@@ -9,7 +9,7 @@ samples an item, or more benchmarks, draw only what is missing.
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from stages.sampling import draw_missing
 from stages.seeds import derive_seed
 from stages.settings import StepSettings
 from stages.store import Journal
-from stages.verifiers import Pool, Task, Verdict, VerifyOptions
+from stages.verifiers import NoSandbox, Pool, Task, Verdict, VerifyOptions
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     model = command.model_directory(args.model)
     plans = {plan.benchmark.name: plan for plan in plan_all(settings, args.held_out)}
     with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(verifier(settings, args.workers))
+        sandbox = sandbox_for(plans.values(), pool)
         journals = Journals(
             {
                 name: stack.enter_context(
@@ -79,19 +81,20 @@ def main(argv: list[str] | None = None) -> None:
         )
         kept = {name: list(journals.by_benchmark[name].rows(p.keys)) for name, p in plans.items()}
         tokens = {name: sum(row["n_tokens"] for row in rows) for name, rows in kept.items()}
-        limits = settings.verdicts
-        pool = stack.enter_context(
-            Pool(
-                args.workers,
-                limits.time_limit,
-                limits.memory_limit,
-                allow_unsandboxed=limits.allow_unsandboxed,
-            )
-        )
         for name, plan in plans.items():
             rows = verified(kept.pop(name), plan, pool)
-            share = tokens[name] / max(1, sum(tokens.values()))
-            finish(journals.by_benchmark[name], rows, share, settings, model)
+            journal = journals.by_benchmark[name]
+            share = tokens[name] / max(1, sum(tokens.values()))  # all ran at the same time
+            made = command.provenance(
+                "evaluate",
+                settings,
+                [model],
+                seconds=journal.seconds * share,
+                tokens=tokens[name],
+                device=command.device_name(),
+                sandbox=sandbox,
+            )
+            finish(journal, rows, made)
     store.write_json(args.out / "benchmarks.json", list(plans))
 
 
@@ -197,6 +200,27 @@ class Journals:
 # ------------------------------------------------------------------------------ verification
 
 
+def verifier(settings: StepSettings, workers: int | None) -> Pool:
+    """The pool that verifies, with the limits of the settings."""
+    limits = settings.verdicts
+    return Pool(
+        workers,
+        limits.time_limit,
+        limits.memory_limit,
+        code_time_limit=limits.code_time_limit,
+        allow_unsandboxed=limits.allow_unsandboxed,
+    )
+
+
+def sandbox_for(plans: Iterable[Plan], pool: Pool) -> str | None:
+    """Where programs will run, None if there are none; tried before anything is sampled."""
+    kinds = {item.answer_kind for plan in plans for item in plan.items.values()}
+    try:
+        return pool.sandbox() if "code" in kinds else None
+    except NoSandbox as error:
+        raise UserError(str(error)) from None
+
+
 def verified(rows: list[dict[str, Any]], plan: Plan, pool: Pool) -> list[dict[str, Any]]:
     """The rows with verdict, extracted answer, reason and vote.
 
@@ -246,27 +270,11 @@ def ballots(verdicts: Sequence[Verdict], kind: str, pool: Pool) -> list[int | No
 # ----------------------------------------------------------------------------------- writing
 
 
-def finish(
-    journal: Journal,
-    rows: list[dict[str, Any]],
-    share: float,
-    settings: StepSettings,
-    model: Path,
-) -> None:
-    """Write a benchmark's table, and end its journal.
-
-    `share` is the benchmark's part of all tokens: it bears that part of the seconds.
-    """
-    made = command.provenance(
-        "evaluate",
-        settings,
-        [model],
-        seconds=journal.seconds * share,
-        tokens=sum(row["n_tokens"] for row in rows),
-        device=command.device_name(),
-    )
-    table = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
-    store.write_table(journal.output, tables.SAMPLES, table, {**made, "identity": journal.identity})
+def finish(journal: Journal, rows: list[dict[str, Any]], made: Mapping[str, Any]) -> None:
+    """Write a benchmark's table, with its verdicts, and end its journal."""
+    data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
+    left = {**made, "identity": journal.identity}
+    store.write_table(journal.output, tables.SAMPLES, data, left)
     journal.path.unlink()
 
 

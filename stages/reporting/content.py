@@ -389,8 +389,8 @@ def _card(row: Any, marks: str) -> dict[str, Any]:
         "tokens": int(row.n_tokens),
         "weight": _finite(row.weight),
         "accuracy": _finite(row.accuracy),
-        "ratio": _finite(row.log_ratio),
-        "answer": _finite(row.log_answer),
+        "ratio": _log(row.log_ratio),
+        "answer": _log(row.log_answer),
         "selected": bool(row.selected),
         "excluded": row.excluded if isinstance(row.excluded, str) else None,
         "verdicts": marks,
@@ -399,3 +399,7 @@ def _card(row: Any, marks: str) -> dict[str, Any]:
 
 def _finite(value: Any) -> float | None:
     return float(f"{value:.5g}") if value is not None and np.isfinite(value) else None
+
+
+def _log(value: Any) -> float | str | None:
+    return "−∞" if value == -np.inf else _finite(value)

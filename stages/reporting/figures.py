@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from stages.evaluation import Evaluation, Interval, Result, Score
 
 # Observable's ten colours: told apart on a light and on a dark ground, and by the colour-blind.
-COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
+COLOURS = ("#4f7fe8", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
 NEUTRAL = "#9498a0"
 MAX_POINTS = 1000
 
@@ -44,7 +44,7 @@ def differences(evaluation: Evaluation, reference: str) -> go.Figure:
     figure.update_layout(
         xaxis={
             "title": f"points more than {reference}",
-            "rangemode": "tozero",
+            "range": _around_zero([p.difference.population for p in pairs]),
             "zeroline": True,
             "zerolinewidth": 2,
         },
@@ -61,6 +61,14 @@ def differences(evaluation: Evaluation, reference: str) -> go.Figure:
     for trace in figure.data:
         trace.y = [labels.index(y) + trace.meta for y in trace.y]
     return figure
+
+
+def _around_zero(intervals: list[Interval]) -> list[float]:
+    """A range that holds all intervals and zero, with room on both sides."""
+    ends = [100 * end for i in intervals for end in (i.low, i.high) if end is not None]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    room = 0.06 * (high - low) or 1.0
+    return [low - room, high + room]
 
 
 def _labels(pairs: Any, titles: Any, evaluation: Evaluation, reference: str) -> list[str]:
@@ -262,7 +270,12 @@ def trace_lengths(n_tokens: np.ndarray, closed: np.ndarray) -> go.Figure:
             )
         )
     figure.update_layout(
-        barmode="stack", bargap=0, xaxis={"title": "tokens of a trace"}, yaxis={"title": "traces"}
+        barmode="stack",
+        bargap=0,
+        xaxis={"title": "tokens of a trace"},
+        yaxis={"title": "traces"},
+        showlegend=True,
+        legend={"x": 1, "xanchor": "right", "y": 1},
     )
     return figure
 
@@ -323,7 +336,7 @@ def effective_sample_size(values: np.ndarray, most: int) -> go.Figure:
     figure.update_layout(
         bargap=0,
         showlegend=False,
-        xaxis={"title": "effective sample size of a question's traces"},
+        xaxis={"title": "of a question's traces"},
         yaxis={"title": "questions"},
     )
     return figure

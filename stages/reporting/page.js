@@ -141,7 +141,8 @@ function traceCard(trace) {
 }
 
 function labelled(name, value) {
-  return node("span", "", `${name} ${value === null ? "–" : Number(value.toPrecision(3))}`);
+  const shown = typeof value === "number" ? Number(value.toPrecision(3)).toString().replace("-", "−") : value ?? "–";
+  return node("span", "", `${name} ${shown}`);
 }
 
 function node(tag, name, text) {

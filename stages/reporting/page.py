@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 HERE = Path(__file__).parent
 LAYOUT = {
-    "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
+    "margin": {"l": 56, "r": 18, "t": 14, "b": 54},
     "height": 300,
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
