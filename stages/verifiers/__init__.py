@@ -255,7 +255,7 @@ class Pool:
             "memory_limit": self._memory_limit,
         }
         seconds = options.time_limit or self._math_seconds
-        return Job(key, None, request, seconds, (decided, seconds))
+        return Job(key, None, request, seconds, (decided, seconds), retry=True)
 
     def _code(self, key: Hashable, program: str | None, options: VerifyOptions) -> Job:
         if program is None:
@@ -289,7 +289,7 @@ class Pool:
         if not left:
             return Job(key, Result("correct", ""))
         request = {"kind": "check", "golds": left, "memory_limit": self._memory_limit}
-        return Job(key, None, request, self._math_seconds, ("check", left))
+        return Job(key, None, request, self._math_seconds, ("check", left), retry=True)
 
     def _comparison(self, key: Hashable, one: str, other: str, kind: Kind) -> Job:
         if kind == "math":

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 from stages.verifiers import worker
 
 CACHED = 65536  # results kept
+HARDLY = 0.25  # of its time: a worker that ran less than that was kept from running
 AHEAD = 64  # jobs taken before there is a worker for them
 _FORKER = "from stages.verifiers import worker; worker.main()"
 
@@ -50,6 +51,9 @@ class Job:
         Seconds after which the worker is killed.
     cache_key : hashable, optional
         Jobs with equal ones have equal results; None is never kept.
+    retry : bool
+        Whether to try once more when the time is over though the worker hardly ran: a machine
+        that was asleep or overloaded says nothing about the answer.
     note : object
         Anything that the caller wants back with the result.
     """
@@ -59,6 +63,7 @@ class Job:
     request: dict[str, Any] | None = None
     time_limit: float = 0.0
     cache_key: Hashable = None
+    retry: bool = False
     note: Any = None
 
 
@@ -68,6 +73,7 @@ class _Worker:
     pid: int = 0
     job: Job | None = None
     started: float = 0.0
+    ran: float = 0.0  # processor seconds before the job
     deadline: float = float("inf")
 
 
@@ -87,6 +93,7 @@ class Workers:
     _control: socket.socket | None = None
     _cache: OrderedDict[Hashable, Result] = field(default_factory=OrderedDict)
     _same: dict[Hashable, list[Job]] = field(default_factory=dict)
+    _again: list[Job] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +124,7 @@ class Workers:
         """
         source, waiting, exhausted = iter(jobs), deque[Job](), False
         try:
-            while not exhausted or waiting or self._busy():
+            while not exhausted or waiting or self._busy() or self._again:
                 for _ in range(AHEAD - len(waiting)):
                     if (job := next(source, None)) is None:
                         exhausted = True
@@ -126,6 +133,8 @@ class Workers:
                         yield job, known
                     elif not self._joins(job):
                         waiting.append(job)
+                waiting.extendleft(self._again)
+                self._again.clear()
                 while waiting and (member := self._free_worker()) is not None:
                     self._give(member, waiting.popleft())
                 if waiting or self._busy():
@@ -135,6 +144,7 @@ class Workers:
             for member in self._busy():  # whoever stopped listening wants none of these
                 self._dismiss(member)
             self._same.clear()
+            self._again.clear()
 
     def _known(self, job: Job) -> Result | None:
         if job.result is not None or job.cache_key is None:
@@ -162,7 +172,7 @@ class Workers:
         return self._idle.pop() if self._idle else None
 
     def _give(self, member: _Worker, job: Job) -> None:
-        member.job, member.started = job, time.monotonic()
+        member.job, member.started, member.ran = job, time.monotonic(), _ran(member.pid)
         member.deadline = member.started + job.time_limit
         with contextlib.suppress(OSError):  # if it died while idle, its socket tells so next
             worker.send(member.channel, job.request)
@@ -177,7 +187,12 @@ class Workers:
         for member in self._busy():
             if member.deadline <= now:
                 job, seconds = member.job, now - member.started
+                asleep = _ran(member.pid) - member.ran < job.time_limit * HARDLY
                 self._dismiss(member)
+                if asleep and job.retry:
+                    job.retry = False
+                    self._again.append(job)
+                    continue
                 reason = f"over its time of {job.time_limit:g} s"
                 yield from self._settle(job, Result("error", reason, seconds))
 
@@ -265,3 +280,12 @@ class Workers:
                     },
                 )
         return self._control
+
+
+def _ran(pid: int) -> float:
+    """Processor seconds of a process so far."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -254,6 +254,28 @@ def _close(gold: sympy.Expr, answer: sympy.Expr, places: int) -> bool:
     return bool(difference <= RELATIVE * largest)
 
 
+_symbolic_eq = grader.sympy_symbolic_eq
+_UNEVALUATED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
+
+
+def _simplifies_to_equal(gold: sympy.Basic, answer: sympy.Basic) -> bool:
+    """Stands in for `sympy_symbolic_eq`: what differs at a point need not be simplified."""
+    return not _differ_at_a_point(gold, answer) and _symbolic_eq(gold, answer)
+
+
+def _differ_at_a_point(one: sympy.Basic, other: sympy.Basic) -> bool:
+    both = (one, other)
+    if not all(isinstance(e, sympy.Expr) and not e.has(*_UNEVALUATED) for e in both):
+        return False
+    symbols = sorted(one.free_symbols | other.free_symbols, key=str)
+    point = {symbol: sympy.Rational(7 + 4 * i, 9 + 2 * i) for i, symbol in enumerate(symbols)}
+    values = [e.evalf(DIGITS, subs=point) for e in both]
+    if not all(value.is_number and value.is_finite for value in values):
+        return False
+    scale = max(1, *(abs(value) for value in values))
+    return bool(abs(values[0] - values[1]) > scale / 10**8)
+
+
 # Equations ----------------------------------------------------------------------------------------
 
 _compare_relational = grader.sympy_compare_relational
@@ -296,6 +318,7 @@ def _solve_eq(gold: object, answer: object, rounding: int, precision: int) -> bo
 
 _solve_and_compare = grader.sympy_solve_and_compare
 grader.sympy_numeric_eq = _numeric_eq
+grader.sympy_symbolic_eq = _simplifies_to_equal
 grader.sympy_compare_relational = _relational_eq
 grader.sympy_solve_and_compare = _solve_eq
 
