@@ -42,7 +42,8 @@ def additions(settings: Addition, seed: int) -> tuple[list[dict[str, Any]], list
     seen: dict[str, list[int]] = {}
     while len(seen) < total:
         n_numbers = generator.randint(*settings.numbers)
-        numbers = [_number(generator, settings) for _ in range(n_numbers)]
+        digits = generator.randint(*settings.digits)
+        numbers = [generator.randrange(10 ** (digits - 1), 10**digits) for _ in range(n_numbers)]
         seen.setdefault("+".join(map(str, numbers)), numbers)
     rows = [
         _row(index, question, numbers, traced=index < settings.traced)
@@ -50,11 +51,6 @@ def additions(settings: Addition, seed: int) -> tuple[list[dict[str, Any]], list
     ]
     n_training = settings.traced + settings.answer_only
     return rows[:n_training], rows[n_training:]
-
-
-def _number(generator: random.Random, settings: Addition) -> int:
-    digits = generator.randint(*settings.digits)
-    return generator.randrange(10 ** (digits - 1), 10**digits)
 
 
 def _row(index: int, question: str, numbers: list[int], traced: bool) -> dict[str, Any]:

@@ -65,6 +65,14 @@ class Scratch(Section):
     max_positions: Positive = 512
     characters: str = "0123456789+= wc\n"
 
+    @model_validator(mode="after")
+    def _heads_that_vllm_takes(self) -> "Scratch":
+        if self.hidden_size % self.heads or self.hidden_size // self.heads % 32:
+            raise ValueError("hidden_size / heads must be a multiple of 32, as vLLM wants it")
+        if self.heads % self.key_value_heads:
+            raise ValueError("heads must be a multiple of key_value_heads")
+        return self
+
 
 class Model(Section):
     """The base model that every fine-tuning starts from: exactly one of `path` and `scratch`."""

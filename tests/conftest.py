@@ -14,9 +14,9 @@ DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen3-architecture model of 20,000 random weights, with the character tokenizer."""
+    """A Qwen3-architecture model of 30,000 random weights, with the character tokenizer."""
     path = tmp_path_factory.mktemp("models") / "tiny"
-    scratch = Scratch(hidden_size=32, layers=1, heads=2, key_value_heads=1, intermediate_size=64)
+    scratch = Scratch(hidden_size=64, layers=1, heads=2, key_value_heads=1, intermediate_size=64)
     base.make(scratch, 0, path)
     return path
 

@@ -1,0 +1,109 @@
+"""Both engines keep the promises of the sampling interface, on one start of each."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages.engines import Draw, Engine, Request, Sampling, open_engine
+from stages.prompts import END_THOUGHT
+from stages.seeds import derive_seed
+from stages.settings import Engine as EngineSettings
+from stages.settings import Machine
+
+LONGEST = 120
+HOW = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=24, stop=(END_THOUGHT,))
+
+
+@pytest.fixture(scope="module", params=["transformers", "vllm"])
+def engine(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[Engine]:
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # leaves this process's threads alone
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    settings = EngineSettings(name=request.param, dtype="float32")
+    with open_engine(tiny_model, settings, Machine(max_requests=16), LONGEST) as running:
+        yield running
+
+
+def requests(engine: Engine, count: int, how: Sampling = HOW) -> list[Request]:
+    contexts = [engine.tokenizer(f"{n % 7}+1=")["input_ids"] for n in range(count)]
+    return [Request(("q", n), c, derive_seed(0, n), how) for n, c in enumerate(contexts)]
+
+
+def draw(engine: Engine, wanted: list[Request]) -> dict[tuple, Draw]:
+    drawn = list(engine.sample(iter(wanted)))
+    assert len(drawn) == len(wanted)
+    return {d.key: d for d in drawn}
+
+
+def test_draws_depend_on_their_requests_alone(engine: Engine) -> None:
+    together = draw(engine, requests(engine, 40))
+    backwards = draw(engine, requests(engine, 40)[::-1])
+    alone = draw(engine, requests(engine, 40)[7:9])
+    assert together == backwards
+    assert all(together[key] == alone[key] for key in alone)
+
+
+def test_draws_of_one_context_differ_by_their_seeds(engine: Engine) -> None:
+    one = requests(engine, 1)[0]
+    same = [Request(("q", n), one.prompt_token_ids, derive_seed(0, n), HOW) for n in range(30)]
+    longer = [tuple(d.token_ids) for d in draw(engine, same).values() if len(d.token_ids) > 2]
+    assert len(set(longer)) == len(longer) > 20  # the shortest may be equal by chance
+
+
+def test_a_draw_ends_with_its_stop_or_is_cut(engine: Engine) -> None:
+    ends = engine.tokenizer.convert_tokens_to_ids([END_THOUGHT, engine.tokenizer.eos_token])
+    for d in draw(engine, requests(engine, 60)).values():
+        stopped = d.token_ids[-1] in ends
+        assert not set(d.token_ids[:-1]) & set(ends)
+        assert d.finish_reason == ("stop" if stopped else "length")
+        assert len(d.token_ids) == 24 or stopped
+
+
+def test_temperature_zero_is_greedy(engine: Engine, tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    greedy = Sampling(temperature=0.0, top_p=1.0, top_k=-1, max_tokens=1, stop=())
+    wanted = requests(engine, 7, greedy)
+    for d in draw(engine, wanted).values():
+        context = torch.tensor([wanted[d.key[1]].prompt_token_ids])
+        assert d.token_ids == [int(model(context).logits[0, -1].argmax())]
+
+
+def test_top_k_draws_from_the_k_likeliest(engine: Engine) -> None:
+    two = Sampling(temperature=2.0, top_p=1.0, top_k=2, max_tokens=1, stop=())
+    one = requests(engine, 1)[0]
+    same = [Request(("q", n), one.prompt_token_ids, derive_seed(0, n), two) for n in range(50)]
+    assert len({tuple(d.token_ids) for d in draw(engine, same).values()}) == 2
+
+
+def test_a_context_that_fills_the_model_is_cut_at_once(engine: Engine) -> None:
+    full = Request(("q", 0), [1] * LONGEST, 0, HOW)
+    assert draw(engine, [full]) == {("q", 0): Draw(("q", 0), [], "length")}
+
+
+def test_own_noise_draws_from_the_softmax() -> None:
+    """20,000 draws of three tokens: shares within four standard errors of softmax(logits / T)."""
+    import torch
+
+    from stages.engines.transformers import _OwnNoise
+
+    logits, n = torch.tensor([2.0, 1.0, -1.0]), 20_000
+    how = Sampling(temperature=0.7, top_p=1.0, top_k=-1, max_tokens=1, stop=())
+    rows = [Request((i,), [0], derive_seed(1, i), how) for i in range(n)]
+    drawn = _OwnNoise(rows, how)(torch.zeros(n, 1), logits.expand(n, 3)).argmax(-1)
+    wanted = (logits / 0.7).softmax(0)
+    shares = torch.bincount(drawn, minlength=3) / n
+    assert ((shares - wanted).abs() < 4 * (wanted * (1 - wanted) / n).sqrt()).all()
+
+
+def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
+    import torch
+
+    from stages.engines.transformers import _filtered
+
+    logits = torch.tensor([[0.15, 0.5, 0.05, 0.3]]).log()
+    how = Sampling(temperature=1.0, top_p=0.75, top_k=-1, max_tokens=1, stop=())
+    assert torch.isfinite(_filtered(logits, how)).tolist() == [[False, True, False, True]]
