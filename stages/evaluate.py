@@ -57,18 +57,11 @@ def main(argv: list[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(verifier(settings, args.workers))
         sandbox = sandbox_for(plans.values(), pool)
-        journals = Journals(
-            {
-                name: stack.enter_context(
-                    Journal(
-                        args.out / f"{name}.parquet",
-                        tables.SAMPLES,
-                        identity(settings, plan, model),
-                    )
-                )
-                for name, plan in plans.items()
-            }
-        )
+        journals = Journals()
+        for name, plan in plans.items():
+            depends_on = identity(settings, plan, model)
+            journal = Journal(args.out / f"{name}.parquet", tables.SAMPLES, depends_on)
+            journals.by_benchmark[name] = stack.enter_context(journal)
         requests = sample_requests(plans, settings, command.load_tokenizer(model))
         draw_missing(
             journals,
@@ -186,8 +179,8 @@ def sample_row(
 class Journals:
     """The journals of several tables, to be filled from one queue."""
 
-    def __init__(self, by_benchmark: Mapping[str, Journal]) -> None:
-        self.by_benchmark = by_benchmark
+    def __init__(self) -> None:
+        self.by_benchmark: dict[str, Journal] = {}
 
     def __contains__(self, key: tuple[str | int, ...]) -> bool:
         return key in self.by_benchmark[str(key[0])]

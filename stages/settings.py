@@ -198,17 +198,21 @@ class BenchmarkChoice(Section):
     """A benchmark of `stages/benchmarks`, and what differs from its definition."""
 
     name: str
-    path: str | None = Field(None, description="local file instead of the hub")
-    samples: Positive | None = None
+    path: str | None = Field(None, description="local file or folder instead of the hub")
+    samples: Positive | None = Field(
+        None, description="samples an item; by default the benchmark's own, 1 at temperature 0"
+    )
     limit: Positive | None = Field(None, description="first items only")
 
 
 class Evaluation(Section):
-    """Evaluation of the models on benchmarks."""
+    """Evaluation of the models on benchmarks. Defaults are the authors'."""
 
     models: tuple[Literal["base", "initial", "final"], ...] = ("initial", "final")
     benchmarks: tuple[BenchmarkChoice, ...] = (BenchmarkChoice(name="held_out"),)
-    protocol: Literal["ours", "authors"] = "ours"
+    protocol: Literal["ours", "authors"] = Field(
+        "ours", description="how the thought begins: as in training, or as the authors' code did"
+    )
     temperature: Temperature = 0.7
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: Positive = 38912

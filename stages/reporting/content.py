@@ -76,7 +76,7 @@ def headline(evaluation: Evaluation) -> dict[str, Any] | None:
     for macro in evaluation.macro_pairs:
         if (macro.a, macro.b) == (after, before) and len(macro.members) > 1:
             scores = {m.model: m.average for m in evaluation.macro if m.group == macro.group}
-            title = f"the {len(macro.members)} {macro.group} benchmarks"
+            title = f"Mean of {len(macro.members)} benchmarks, {macro.group}"
             return _headline(title, after, before, scores, macro.difference)
     for pair in evaluation.pairs:
         if (pair.a, pair.b) == (after, before):
