@@ -2,29 +2,62 @@
 
 import torch
 
-# float32 logits held at a time. On a GPU a chunk must be large enough to fill it; on a CPU a small
-# one costs no speed.
+# float32 logits held at a time: on a GPU enough of them to fill it. On a CPU the product wants some
+# tens of tokens, and the softmax after it a block that stays in the cache of a core.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}
+BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 2 << 30}
+
+
+def tokens_in(n_bytes: int, weight: torch.Tensor) -> int:
+    """Tokens whose float32 logits take `n_bytes`, for a head `weight` [vocabulary, hidden]."""
+    return max(1, n_bytes // (4 * weight.shape[0]))
 
 
 def chunk_size(weight: torch.Tensor) -> int:
-    """Tokens whose logits are held at a time, for a head of `weight` [vocabulary, hidden]."""
-    return max(1, CHUNK_BYTES[weight.device.type] // (4 * weight.shape[0]))
+    """Tokens whose logits are held at a time."""
+    return tokens_in(CHUNK_BYTES[weight.device.type], weight)
 
 
-def chunk_logprobs(hidden: torch.Tensor, weight: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Log-softmax over the vocabulary in float32: [chunk, vocabulary].
+def chunk_logprobs(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float = 1.0,
+    with_softmax: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probs of a chunk's targets, and the softmax that they come from.
 
     Half-precision products are summed *and kept* in float32 where the device can (CUDA): rounding
     logits of size 20 to bfloat16 is an error of 0.06 nats.
+
+    Parameters
+    ----------
+    hidden : [chunk, hidden]
+    weight : [vocabulary, hidden]
+    targets : int64 [chunk]
+
+    Returns
+    -------
+    float32 [chunk], and [chunk, vocabulary] in the dtype of `hidden` or None
     """
     if hidden.is_cuda and hidden.dtype != torch.float32:
         logits = torch.mm(hidden, weight.t(), out_dtype=torch.float32)
     else:
-        logits = torch.mm(hidden, weight.t()).float()
-    if temperature != 1:
-        logits /= temperature
-    return torch.log_softmax(logits, -1)
+        logits = torch.mm(hidden, weight.t())
+    softmax = None
+    if with_softmax:
+        same = hidden.dtype == logits.dtype
+        softmax = logits if same else torch.empty_like(logits, dtype=hidden.dtype)
+    block = tokens_in(BLOCK_BYTES[weight.device.type], weight)
+    found = []
+    for start in range(0, len(logits), block):
+        part = slice(start, start + block)
+        tempered = logits[part] if temperature == 1 else logits[part] / temperature
+        logprobs = torch.log_softmax(tempered, -1, dtype=torch.float32)
+        found.append(logprobs.gather(1, targets[part, None])[:, 0])
+        if softmax is not None:
+            torch.exp(logprobs, out=softmax[part])
+    return torch.cat(found), softmax
 
 
 def token_logprobs(
@@ -47,10 +80,9 @@ def token_logprobs(
     -------
     float32 [P], in nats
     """
+    if len(targets) == 0:
+        return hidden.new_zeros(0, dtype=torch.float32)
     with torch.no_grad():
         size = chunk_size(weight)
-        chunks = [
-            chunk_logprobs(h, weight, temperature).gather(1, t[:, None])[:, 0]
-            for h, t in zip(hidden.split(size), targets.split(size), strict=True)
-        ]
-        return torch.cat(chunks) if chunks else hidden.new_zeros(0, dtype=torch.float32)
+        chunks = zip(hidden.split(size), targets.split(size), strict=True)
+        return torch.cat([chunk_logprobs(h, weight, t, temperature)[0] for h, t in chunks])

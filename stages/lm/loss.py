@@ -20,25 +20,27 @@ class _WeightedNll(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight) if needs_gradient else None
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
-            h, t, c = hidden[part], targets[part, None], coefficients[part, None]
-            logprobs = chunk_logprobs(h, weight, 1.0)
-            loss -= (logprobs.gather(1, t) * c).sum()
+            h, t, c = hidden[part], targets[part], coefficients[part, None]
+            logprobs, slope = chunk_logprobs(h, weight, t, with_softmax=needs_gradient)
+            loss -= logprobs @ c[:, 0]
             if needs_gradient:
                 # d(−log p_t)/d logits = softmax − one_hot(t); the coefficient scales rows, so it
                 # can wait until after the product over the vocabulary.
-                slope = logprobs.exp_().to(h.dtype)
-                slope.scatter_add_(1, t, -torch.ones_like(t, dtype=slope.dtype))
+                slope.scatter_(1, t[:, None], torch.expm1(logprobs)[:, None].to(slope.dtype))
                 grad_hidden[part] = torch.mm(slope, weight) * c
                 grad_weight.addmm_(slope.t(), (h * c).to(h.dtype))
-            del logprobs
-        ctx.save_for_backward(grad_hidden, grad_weight)
+            del slope
+        # Not saved as autograd saves: it would keep a reference, and the parameter's `.grad` would
+        # become a copy instead of this very tensor.
+        ctx.gradients = (grad_hidden, grad_weight)
         return loss
 
     @staticmethod
     def backward(ctx, grad_loss):
-        grad_hidden, grad_weight = ctx.saved_tensors
+        grad_hidden, grad_weight = ctx.gradients
+        ctx.gradients = None
         scale = grad_loss.to(grad_hidden.dtype)
-        return grad_hidden * scale, grad_weight.mul_(scale), None, None
+        return grad_hidden.mul_(scale), grad_weight.mul_(scale), None, None
 
 
 def weighted_nll(

@@ -154,11 +154,11 @@ def load(
     checkpoint = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation=attention.NAME
     )
-    _fuse_norms(checkpoint)
+    fuse_norms(checkpoint)
     return LanguageModel(checkpoint.to(device)).eval()
 
 
-def _fuse_norms(checkpoint: torch.nn.Module) -> None:
+def fuse_norms(checkpoint: torch.nn.Module) -> None:
     """Have norms computed by torch's one kernel where transformers starts seven."""
     for module in checkpoint.modules():
         if type(module).__name__.endswith("RMSNorm"):

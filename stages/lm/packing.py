@@ -4,6 +4,7 @@ Plain numpy: which rows go together is decided here, before a tensor exists.
 """
 
 from bisect import bisect_left, insort
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 
@@ -40,7 +41,10 @@ def pack(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 
 def balance(costs: np.ndarray, n_shares: int) -> list[np.ndarray]:
-    """Divide items into shares of nearly equal cost: dearest first, each to the poorest share.
+    """Divide items into shares of nearly equal cost, by the largest differencing method.
+
+    Karmarkar and Karp, 1982: the two most uneven partial divisions are joined, the dear shares of
+    one with the cheap ones of the other, until one division of all items is left.
 
     Parameters
     ----------
@@ -54,15 +58,19 @@ def balance(costs: np.ndarray, n_shares: int) -> list[np.ndarray]:
     list of `n_shares` int arrays
         Item indices of each share, ascending; a share may be empty.
     """
-    if n_shares == 1:
-        return [np.arange(len(costs))]
-    shares: list[list[int]] = [[] for _ in range(n_shares)]
-    load = [(0.0, share) for share in range(n_shares)]
-    for item in np.argsort(-costs, kind="stable"):
-        total, share = load.pop(0)
-        shares[share].append(int(item))
-        insort(load, (total + float(costs[item]), share))
-    return [np.array(sorted(items), dtype=np.int64) for items in shares]
+    empty: list[tuple[float, list[int]]] = [(0.0, [])] * n_shares
+    heap = [
+        (-float(cost), item, [(float(cost), [item]), *empty[1:]])  # shares from dear to cheap
+        for item, cost in enumerate(costs)
+    ] or [(0.0, 0, empty)]
+    heapify(heap)
+    while len(heap) > 1:
+        _, item, one = heappop(heap)
+        _, _, other = heappop(heap)
+        joined = [(x + y, p + q) for (x, p), (y, q) in zip(one, reversed(other), strict=True)]
+        joined.sort(key=lambda share: -share[0])
+        heappush(heap, (joined[-1][0] - joined[0][0], item, joined))
+    return [np.array(sorted(items), dtype=np.int64) for _, items in heap[0][2]]
 
 
 def row_costs(lengths: np.ndarray, attention_per_token: float) -> np.ndarray:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from stages.lm.model import Bin, LanguageModel, make_bin
+from stages.lm.optimizer import RoundingAdamW
 from stages.lm.packing import balance, pack, row_costs
 
 
@@ -249,18 +250,22 @@ class Trainer:
             return shard(model, self.settings.dtype, self.state)
         return model.to(self.state.device)
 
-    def _make_optimizer(self) -> torch.optim.AdamW:
-        parameters = self._parameters.values()
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim >= 2]},
-                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=self.settings.learning_rate,
-            betas=self.settings.betas,
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        settings, parameters = self.settings, list(self._parameters.values())
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2]},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        usual = {
+            "lr": settings.learning_rate,
+            "betas": settings.betas,
+            "weight_decay": settings.weight_decay,
+        }
+        if settings.master_dtype == torch.bfloat16:
+            rank = self.state.process_index
+            optimizer = RoundingAdamW(groups, **usual, seed=hash((settings.seed, rank)))
+        else:
+            optimizer = torch.optim.AdamW(groups, **usual, fused=True)
         for p in parameters:  # made now, so that a checkpoint can be read into them
             optimizer.state[p] = {
                 "step": torch.zeros((), dtype=torch.float32, device=self.state.device),
@@ -365,13 +370,14 @@ class Trainer:
         while self.step < self.settings.steps:
             started = time.monotonic()
             line = self.train_step()
+            took = time.monotonic() - started
             ended = self.step == self.settings.steps
             if ended or int(line["epoch"]) > int(line["epoch"] - self._epoch_of_a_step):
                 line["eval_loss"] = self.evaluation_loss()
             now = time.monotonic()
             line |= {
                 "tokens": tokens + line["tokens"],
-                "tokens_per_second": line["tokens"] / (now - started),
+                "tokens_per_second": line["tokens"] / took,
                 "memory_mib": self._memory_mib(),
                 "seconds": now - begin,
             }

@@ -1,0 +1,46 @@
+"""Benchmarks: every line is a ratio, measured in one run beside a named baseline.
+
+Absolute times mean little on a shared machine; nothing here is asserted, and CI does not run it.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table of results.
+
+    Attributes
+    ----------
+    what : str
+        What was measured, against which baseline, on what.
+    figure : str
+        The result: a ratio, a rate, or ``"not run"``.
+    goal : str
+        What the project asks of it; empty where nothing is asked.
+    met : bool or None
+        Whether it is met; None where nothing is asked or nothing was run.
+    memory : str
+        Peak memory above what was there before, of baseline and ours.
+    agreement : str
+        How far the results of both lie apart.
+    """
+
+    what: str
+    figure: str
+    goal: str = ""
+    met: bool | None = None
+    memory: str = ""
+    agreement: str = ""
+
+
+def table(lines: list[Line]) -> str:
+    """The lines as a Markdown table."""
+    verdict = {True: "yes", False: "**no**", None: ""}
+    rows = [("measured", "result", "goal", "met", "extra peak memory", "agreement")]
+    rows.append(("---",) * 6)
+    rows += [
+        (line.what, line.figure, line.goal, verdict[line.met], line.memory, line.agreement)
+        for line in lines
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
