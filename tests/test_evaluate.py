@@ -27,7 +27,7 @@ CHARACTERS = "".join(map(chr, range(32, 127))) + "\n"
 SCRATCH = {
     "hidden_size": 32,
     "layers": 1,
-    "heads": 2,
+    "heads": 1,
     "key_value_heads": 1,
     "intermediate_size": 64,
     "max_positions": 4096,
