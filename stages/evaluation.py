@@ -364,8 +364,8 @@ def _natural(label: str) -> list[tuple[bool, int, str]]:
 
 
 def _pair(a: str, b: str, name: str, of_a: Answers, of_b: Answers) -> Pair | None:
-    rows_a, rows_b, common = _common(of_a, of_b)
-    if not common:
+    rows_a, rows_b = _common(of_a, of_b)
+    if not rows_a:
         return None
     correct_a, correct_b = of_a.correct[rows_a], of_b.correct[rows_b]
     gap = correct_a.mean(axis=1) - correct_b.mean(axis=1)
@@ -373,19 +373,25 @@ def _pair(a: str, b: str, name: str, of_a: Answers, of_b: Answers) -> Pair | Non
         a=a,
         b=b,
         benchmark=name,
-        items=len(common),
+        items=len(rows_a),
         difference=score(statistics.paired_difference(correct_a, correct_b)),
         better=int((gap > 0).sum()),
         worse=int((gap < 0).sum()),
     )
 
 
-def _common(of_a: Answers, of_b: Answers) -> tuple[list[int], list[int], list[str]]:
-    """Rows in a and in b of the items that both have, in the order of a."""
-    place = {item: row for row, item in enumerate(of_b.items)}
-    common = [item for item in of_a.items if item in place]
-    mine = {item: row for row, item in enumerate(of_a.items)}
-    return [mine[i] for i in common], [place[i] for i in common], common
+def _common(of_a: Answers, of_b: Answers) -> tuple[list[int], list[int]]:
+    """Rows in a and in b of the items that both have, in the order of a.
+
+    The same item has the same name and text: own questions of two experiments may share names.
+    """
+    place = {(item, of_b.question[item]): row for row, item in enumerate(of_b.items)}
+    pairs = [
+        (row, place[item, of_a.question[item]])
+        for row, item in enumerate(of_a.items)
+        if (item, of_a.question[item]) in place
+    ]
+    return [row for row, _ in pairs], [row for _, row in pairs]
 
 
 def _members(group: str) -> list[str]:

@@ -116,6 +116,12 @@ def test_items_are_paired_by_name_not_by_place(tmp_path):
     assert (pair["items"], pair["difference"]["value"]) == (2, 0)
 
 
+def test_items_of_one_name_but_another_text_are_not_paired(tmp_path):
+    one = write(tmp_path / "a", "held_out", {"q1": "cc", "q2": "ii"}, question="2+2")
+    other = write(tmp_path / "b", "held_out", {"q1": "cc", "q2": "ii"}, question="3+3")
+    assert run({"a/final": one, "b/final": other}, tmp_path / "eval.json")["pairs"] == []
+
+
 def test_difficulties_come_in_their_natural_order(folders, tmp_path):
     write(folders["initial"], "math500", {"q9": "cc", "q10": "ic", "q1": "ci"})
     rows = sample_rows("math500", {"q9": "cc", "q10": "ic", "q1": "ci"})
