@@ -56,15 +56,19 @@ def draws_of(wildcards):
     """Input function: every table of an experiment's rounds, for its ledger."""
     name = wildcards.experiment
     settings = CONFIG.experiments[name]
+    shards = [f"shard-{shard:04d}.parquet" for shard in range(settings.traces.shards)]
+    from_prior = settings.traces.proposal == "prior"
+    drawn = ["traces", "scores/prior"] + (["answers", "verdicts"] if settings.answers.m else [])
     found = []
     for round_ in range(1, settings.rounds + 1) if "final" in settings.evaluation.models else []:
-        from_prior = settings.traces.proposal == "prior"
-        kinds = ["traces", "scores/prior"] + ([] if from_prior else ["scores/posterior"])
-        kinds += ["answers", "verdicts"] if settings.answers.m else []
-        for kind in kinds:
-            folder = path(name, kind, round_)
-            found += [f"{folder}/shard-{s:04d}.parquet" for s in range(settings.traces.shards)]
-        found += [path(name, f"{kind}.parquet", round_) for kind in ("weights", "rows")]
+        kinds = drawn if from_prior else [*drawn, "scores/posterior"]
+        own = [f"{kind}/{shard}" for kind in kinds for shard in shards]
+        tables = [*own, "weights.parquet", "rows.parquet"]
+        if round_ > 1 and not from_prior:
+            rollouts = [f"{kind}/{shard}" for kind in drawn for shard in shards]
+            rollouts += ["weights.parquet", "rows.parquet"]
+            tables = [f"rollouts/{table}" for table in rollouts] + tables
+        found += [path(name, table, round_) for table in tables]
     return found
 
 
