@@ -1,11 +1,14 @@
 r"""Column additions: a task whose traces can be checked digit by digit, for the tiny experiment.
 
-482+937+158
-2+7=9 9+8=17 w7c1        units: running sums, then the written digit and the carry
-1+8=9 9+3=12 12+5=17 w7c1
-1+4=5 5+9=14 14+1=15 w5c1
-w1
-\boxed{1577}
+    482+937+158
+    0+2=02+7=09+8=17     units: the carry, then each digit with the running sum in two digits
+    1+8=09+3=12+5=17
+    1+4=05+9=14+1=15
+    1                    the last carry
+    \boxed{1577}
+
+Every line of a question has the same width, so that a model of a million parameters can learn from
+a few hundred traces where each digit stands.
 """
 
 import random
@@ -15,20 +18,19 @@ from stages.settings import Addition
 
 
 def addition_trace(numbers: list[int]) -> str:
-    """The teacher's trace: columns from the right, one line each, the last carry on its own."""
-    lines, carry = [], 0
-    for column in range(max(len(str(n)) for n in numbers)):
-        digits = [int(str(n)[-1 - column]) for n in numbers if len(str(n)) > column]
-        terms = digits if column == 0 else [carry, *digits]
-        total, steps = terms[0], []
-        for term in terms[1:]:
-            steps.append(f"{total}+{term}={total + term}")
-            total += term
-        carry = total // 10
-        lines.append(" ".join([*steps, f"w{total % 10}c{carry}"]))
-    if carry:
-        lines.append(f"w{carry}")
-    return "\n".join(lines)
+    """The teacher's trace: columns from the right, one line each, the last carry on its own.
+
+    `numbers` have the same number of digits.
+    """
+    lines, total = [], 0
+    for digits in zip(*(reversed(str(number)) for number in numbers), strict=True):
+        total //= 10
+        line = str(total)
+        for digit in map(int, digits):
+            total += digit
+            line += f"+{digit}={total:02d}"
+        lines.append(line)
+    return "\n".join([*lines, str(total // 10)] if total >= 10 else lines)
 
 
 def additions(settings: Addition, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

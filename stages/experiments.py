@@ -1,5 +1,7 @@
 """Experiments of config.yaml: their resolved settings, and what each artifact is made of.
 
+python -m stages.experiments --settings S --out settings.json    (the settings, defaults filled in)
+
 The recipe of an artifact is all the settings that decide its content. It is what a step is given
 and leaves in its output, so it answers three questions at once: has a finished artifact become
 stale, may a child use its parent's, and did a setting that matters change.
@@ -232,7 +234,7 @@ def check_fresh(path: Path, now: Mapping[str, Any], wanted: set[str], name: str)
         StepSettings.model_validate(values).model_dump(mode="json", include=wanted)
         for values in ({key: made[key] for key in wanted if key in made}, now)
     )
-    keeps_first_ones = path.name not in ("base", *MODELS) and "-" not in path.name
+    keeps_first_ones = path.suffix == ".parquet"  # tables of draws grow, models do not
     changes = [
         (key, old, new)
         for key, old, new in _differences(before, after)

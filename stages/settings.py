@@ -63,7 +63,7 @@ class Scratch(Section):
     key_value_heads: Positive = 2
     intermediate_size: Positive = 384
     max_positions: Positive = 512
-    characters: str = "0123456789+= wc\n"
+    characters: str = "0123456789+=\n"
 
     @model_validator(mode="after")
     def _heads_that_vllm_takes(self) -> "Scratch":

@@ -183,7 +183,7 @@ def test_a_directory_without_a_model_is_refused(questions_file: Path, tmp_path: 
         run(questions_file, tmp_path / "nothing", tmp_path / "t.parquet")
 
 
-@pytest.mark.parametrize("shard", ["1", "2/2", "-1/2", "a/b"])
+@pytest.mark.parametrize("shard", ["1", "2/2", "0/0", "a/b"])
 def test_a_shard_out_of_range_is_refused(shard: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run(Path("q"), Path("m"), Path("t"), shard)

@@ -1,0 +1,201 @@
+"""config.yaml: what it may say, what is inherited, and what a changed setting makes stale."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from stages import experiments, store, tables
+from stages.errors import UserError
+from stages.settings import Experiment, StepSettings
+
+SHIPPED = yaml.safe_load((Path(__file__).parent.parent / "config.yaml").read_text())
+
+
+def load(**given: dict) -> experiments.Config:
+    return experiments.load({"experiments": given})
+
+
+@pytest.mark.parametrize("name", SHIPPED["experiments"])
+def test_every_shipped_experiment_is_valid(name: str) -> None:
+    assert isinstance(experiments.load(SHIPPED).experiments[name], Experiment)
+
+
+def test_the_papers_settings() -> None:
+    paper = experiments.load(SHIPPED).experiments["qwen3_8b"]
+    assert (paper.traces.k, paper.answers.m) == (8, 8)
+    assert (paper.traces.temperature, paper.traces.top_p, paper.traces.top_k) == (0.7, 1.0, -1)
+    assert (paper.traces.max_tokens, paper.answers.max_tokens) == (32764, 32764)
+    assert (paper.scores.max_tokens, paper.weights.max_trace_tokens) == (32000, 28000)
+    assert paper.weights.model_dump(include={"ratio", "answer", "normalize", "select"}) == {
+        "ratio": "geometric_mean",
+        "answer": "accuracy",
+        "normalize": "question",
+        "select": "best",
+    }
+    assert paper.rows.teacher and paper.evaluation.max_tokens == 38912
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"a": {"traces": {"temprature": 1}}},
+            "experiments.a.traces.temprature: there is no such setting; did you mean 'temperature'",
+        ),
+        ({"a": {"trases": {}}}, "experiments.a.trases: .* did you mean 'traces'"),
+        ({"a": {"traces": {"temperature": 3}}}, "a.traces.temperature: .* less than or equal to 2"),
+        ({"a": {"traces": {"k": "many"}}}, r"a.traces.k: .* valid integer.* \(given: 'many'\)"),
+        (
+            {"a": {"weights": {"select": "worst"}}},
+            "a.weights.select: .*'best', 'all' or 'resample'",
+        ),
+        ({"a": {"answers": {"m": 0}}}, "answers.m is 0, but weights.answer: accuracy"),
+        ({"a": {"questions": {"file": "x", "dataset": "y"}}}, "not several"),
+        ({"a": {"inherits": "tinny"}, "tiny": {}}, "no experiment 'tinny'; did you mean 'tiny'"),
+        ({"a": {"inherits": "b"}, "b": {"inherits": "a"}}, "inherits from itself"),
+        ({"a/b": {}}, "a name is made of letters, digits"),
+    ],
+)
+def test_mistakes_are_named_with_their_place(given: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(**given)
+
+
+def test_numbers_as_yaml_reads_them() -> None:
+    assert (
+        load(a={"finetune": {"learning_rate": "1e-5"}}).experiments["a"].final.learning_rate == 1e-5
+    )
+
+
+def test_defaults_then_parents_then_own() -> None:
+    config = experiments.load(
+        {
+            "defaults": {"seed": 7, "traces": {"k": 2}},
+            "experiments": {
+                "parent": {"traces": {"temperature": 0.5}},
+                "child": {"inherits": "parent", "traces": {"k": 3}},
+            },
+        }
+    )
+    child = config.experiments["child"]
+    assert (child.seed, child.traces.k, child.traces.temperature) == (7, 3, 0.5)
+
+
+def test_one_finetune_section_holds_for_all_models_that_say_nothing_else() -> None:
+    made = load(a={"finetune": {"steps": 5}, "posterior": {"steps": 9}}).experiments["a"]
+    assert (made.initial.steps, made.posterior.steps, made.final.steps) == (5, 9, 5)
+
+
+# Who uses what of whom ---------------------------------------------------------------------------
+
+
+FAMILY = {
+    "parent": {"traces": {"k": 4}, "rounds": 2},
+    "gml": {"inherits": "parent", "weights": {"answer": "geometric_likelihood"}},
+    "longer": {"inherits": "parent", "final": {"epochs": 9}},
+    "warmer": {"inherits": "gml", "traces": {"temperature": 1.0}},
+    "again": {"inherits": "parent", "seed": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shared", "own"),
+    [
+        ("gml", ["initial", "posterior", "traces", "scores", "verdicts"], ["weights", "final"]),
+        ("longer", ["posterior", "verdicts", "weights"], ["final", "eval-final"]),
+        ("warmer", ["base", "questions", "initial", "posterior"], ["traces", "scores", "final"]),
+        ("again", [], ["questions", "base", "initial", "final"]),
+    ],
+)
+def test_a_child_uses_what_its_parent_makes_alike(
+    name: str, shared: list[str], own: list[str]
+) -> None:
+    config = load(**FAMILY)
+    assert {a: experiments.home(config, name, a) for a in shared} == dict.fromkeys(shared, "parent")
+    assert {a: experiments.home(config, name, a) for a in own} == dict.fromkeys(own, name)
+
+
+def test_gpus_and_evaluation_change_no_model() -> None:
+    config = load(a={}, b={"inherits": "a", "gpus": {"finetune": 8}, "evaluation": {"top_p": 0.9}})
+    assert experiments.home(config, "b", "final") == "a"
+    assert experiments.home(config, "b", "eval-final") == "b"
+
+
+def test_later_rounds_depend_on_all_before_them() -> None:
+    config = load(**FAMILY)
+    assert experiments.home(config, "gml", "posterior", 2) == "gml"  # its prior is gml's own
+    assert "final" in experiments.sections(config.experiments["gml"], "traces", 2)
+
+
+def test_a_setting_at_its_default_is_not_in_the_recipe() -> None:
+    """So a setting that a later version adds makes nothing stale."""
+    given = experiments.step_settings(load(a={"traces": {"k": 8}}).experiments["a"], "traces")
+    assert given == {}
+
+
+def test_rollouts_are_of_the_prior_and_weighed_by_accuracy() -> None:
+    made = load(a={"posterior": {"rollouts": 3}, "rounds": 2}).experiments["a"]
+    given = experiments.step_settings(made, "posterior", 2, rollouts=True)
+    settings = StepSettings.model_validate(given)
+    assert (settings.round, settings.role) == (2, "posterior")
+    assert (settings.traces.proposal, settings.traces.k) == ("prior", 3)
+    assert (settings.weights.ratio, settings.weights.select) == ("none", "all")
+
+
+# Stale artifacts ---------------------------------------------------------------------------------
+
+
+def artifact(folder: Path, settings: Experiment, name: str = "shard-0000.parquet") -> Path:
+    path = folder / name
+    made = {"settings": StepSettings(**settings.model_dump()).model_dump(mode="json")}
+    if name.endswith(".parquet"):
+        store.write_table(path, tables.VERDICTS, tables.VERDICTS.schema.empty_table(), made)
+    else:
+        store.write_json(path / "provenance.json", made)
+    return path
+
+
+def check(path: Path, now: Experiment, kind: str = "traces") -> None:
+    given = experiments.step_settings(now, kind)
+    experiments.check_fresh(path, given, experiments.sections(now, kind), "mine")
+
+
+def test_a_changed_setting_that_would_throw_traces_away_stops(tmp_path: Path) -> None:
+    path = artifact(tmp_path, load(a={}).experiments["a"])
+    check(path, load(a={}).experiments["a"])
+    changed = load(a={"traces": {"temperature": 1.0}, "seed": 3}).experiments["a"]
+    with pytest.raises(UserError) as stopped:
+        check(path, changed)
+    message = str(stopped.value)
+    assert "traces.temperature: 0.7 then, 1.0 now" in message
+    assert "seed: 0 then, 3 now" in message
+    assert "inherits: mine" in message and f"delete {path}" in message
+
+
+def test_what_a_model_learned_from_makes_it_stale_too(tmp_path: Path) -> None:
+    path = artifact(tmp_path, load(a={}).experiments["a"], "final")
+    with pytest.raises(UserError, match=r"weights.ratio: 'geometric_mean' then, 'full' now"):
+        check(path, load(a={"weights": {"ratio": "full"}}).experiments["a"], "final")
+    with pytest.raises(UserError, match=r"traces.k: 8 then, 16 now"):
+        check(path, load(a={"traces": {"k": 16}}).experiments["a"], "final")
+
+
+def test_more_traces_keep_the_first_ones_but_fewer_stop(tmp_path: Path) -> None:
+    path = artifact(tmp_path, load(a={}).experiments["a"])
+    check(path, load(a={"traces": {"k": 16}}).experiments["a"])
+    with pytest.raises(UserError, match=r"traces.k: 8 then, 4 now"):
+        check(path, load(a={"traces": {"k": 4}}).experiments["a"])
+
+
+def test_settings_of_later_steps_do_not_matter(tmp_path: Path) -> None:
+    path = artifact(tmp_path, load(a={}).experiments["a"])
+    later = {"weights": {"ratio": "full"}, "gpus": {"sampling": 4}, "final": {"epochs": 1}}
+    check(path, load(a=later).experiments["a"])
+
+
+def test_files_that_do_not_say_how_they_were_made_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    store.write_table(path, tables.VERDICTS, pa.Table.from_pylist([], tables.VERDICTS.schema), {})
+    check(path, load(a={"traces": {"k": 3}}).experiments["a"])
