@@ -72,12 +72,14 @@ def main(argv: list[str] | None = None) -> None:
             engine=settings.engine.model_copy(update={"dtype": settings.evaluation.dtype}),
             machine=args.machine,
         )
-        kept = {name: list(journals.by_benchmark[name].rows(p.keys)) for name, p in plans.items()}
-        tokens = {name: sum(row["n_tokens"] for row in rows) for name, rows in kept.items()}
+        tokens = {
+            name: sum(row["n_tokens"] for row in journals.by_benchmark[name].rows(plan.keys))
+            for name, plan in plans.items()
+        }
         for name, plan in plans.items():
-            rows = verified(kept.pop(name), plan, pool)
             journal = journals.by_benchmark[name]
             share = tokens[name] / max(1, sum(tokens.values()))  # all ran at the same time
+            rows = verified(list(journal.rows(plan.keys)), plan, pool)
             made = command.provenance(
                 "evaluate",
                 settings,
@@ -107,15 +109,21 @@ def plan_all(settings: StepSettings, held_out: Path | None) -> list[Plan]:
             path = path or held_out
             if path is None:
                 raise UserError("held_out needs --held-out, a table of held-out questions")
-        source = store.file_digest(path) if path and path.is_file() else str(path)
-        if path is None:
-            source = benchmark.hub.revision if benchmark.hub else ""
         items = benchmarks.load(benchmark, path, choice.limit)
         named = {item.item_id: item for item in items}
         greedy = settings.evaluation.temperature == 0  # all samples of an item are the same
         samples = choice.samples or (1 if greedy else benchmark.samples)
-        plans.append(Plan(benchmark, named, samples, source))
+        plans.append(Plan(benchmark, named, samples, source(benchmark, path)))
     return plans
+
+
+def source(benchmark: Benchmark, path: Path | None) -> str:
+    """Short name of where a benchmark's items come from: a commit, or a file's content."""
+    if path is None:
+        return benchmark.hub.revision if benchmark.hub else ""
+    if path.is_dir():
+        return store.digest([store.file_digest(p) for p in sorted(path.iterdir()) if p.is_file()])
+    return store.table_digest(path) if path.suffix == ".parquet" else store.file_digest(path)
 
 
 def sample_requests(
