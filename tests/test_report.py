@@ -288,7 +288,7 @@ def test_numbers_are_those_of_eval_json(experiment, page):
     differences = [100 * p["difference"]["value"] for p in made["pairs"]]
     assert points == pytest.approx(differences)
     lead = page.locator(".lead").inner_text()
-    assert f"{differences[0]:+.1f} points" in lead
+    assert f"{differences[0]:+.1f}\N{NO-BREAK SPACE}points" in lead
 
 
 def test_search_finds_one_of_ten_thousand(page):
@@ -341,9 +341,11 @@ def test_several_experiments_on_one_page(experiment, look, tmp_path):
     assert page.said == []
     heads = [h.inner_text().strip() for h in page.locator(".scores thead th").all()]
     assert heads[1:4] == ["a/initial", "a/final", "b/final"]
-    assert heads[4:] == ["a/final − a/initial", "b/final − a/initial"]
-    gains = page.locator(".scores tbody tr").first.locator(".score")
-    assert float(gains.nth(4).get_attribute("data-exact")) == 0  # b is a's initial model
+    assert heads[4:] == ["b/final − a/final"]
+    cells = page.locator(".scores tbody tr").first.locator(".score")
+    initial, final, other, gain = (float(c.get_attribute("data-exact")) for c in cells.all())
+    assert other == initial  # b was made of a's initial model
+    assert gain == pytest.approx(initial - final)
     assert page.locator("#examples").count() == 0
 
 

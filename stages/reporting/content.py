@@ -60,8 +60,13 @@ def duration(seconds: float | None) -> str:
 
 
 def reference(evaluation: Evaluation) -> str | None:
-    """The model that others are compared with: the initial one, else the first that was asked."""
-    names = [m for m in evaluation.models if m.rpartition("/")[2] == "initial"]
+    """The model that others are compared with.
+
+    Within an experiment it is the initial one, across experiments the final one of the first; the
+    first model where there is no such.
+    """
+    wanted = "final" if "+" in evaluation.experiment else "initial"
+    names = [m for m in evaluation.models if m.rpartition("/")[2] == wanted]
     return (names or evaluation.models or [None])[0]
 
 

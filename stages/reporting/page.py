@@ -52,6 +52,7 @@ def render(context: Mapping[str, Any], figures: Mapping[str, go.Figure]) -> str:
 def _laid_out(figure: go.Figure) -> Any:
     drawn = figure.to_plotly_json()
     drawn["layout"] = LAYOUT | drawn["layout"] | {"template": "none"}
+    drawn["layout"].get("xaxis", {}).get("title", {})["standoff"] = 8  # within the margin
     return json.loads(plotly.io.to_json(drawn, validate=False))
 
 
