@@ -66,7 +66,7 @@ _REWRITES = tuple(
 )
 _SPACED_THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?: [0-9]{3})+(?![0-9]| ?/)")
 _COMMA_THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9]|,[^ ])")
-_EDGES = " \n\t.,;:"
+_EDGES = " \n\t,;:"
 _CIRC = re.compile(r"\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)" + _CIRC.pattern)
@@ -88,7 +88,7 @@ def clean(text: str) -> str:
     text = text.translate(_CHARACTERS)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    text = _without_degrees(text).strip(_EDGES)
+    text = _without_degrees(text).lstrip(_EDGES).rstrip(_EDGES + ".")
     text = _SPACED_THOUSANDS.sub(lambda match: match.group().replace(" ", ""), text)
     if not any(bracket in text for bracket in ("(", "[", "\\{")):
         # A bare list such as `100,200` reads as one number too: there is no telling them apart.

@@ -28,7 +28,6 @@ _OPERATOR = re.compile(r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap)(?![A-Za-z])
 _BASE = re.compile(r"([0-9A-Za-z]+)\s*_\s*\{?\s*(?:\\text\s*\{\s*)?([0-9]{1,2})[\s}]*")
 _MODULUS = re.compile(r"\s*\(?\\(?:pmod|bmod|mod)\s*\{?\s*([0-9]+)\s*\}?\s*\)?\s*$")
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-4])\s*:\s*([0-5][0-9])")
-_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -166,12 +165,12 @@ def _decide_one(gold: Candidate, given: Candidate, rules: Rules) -> tuple[bool, 
     if _is_too_long_for_numbers(given.core):
         return None
     wanted, found = latex.read_structure(gold.core), latex.read_structure(given.core)
-    if wanted is None or found is None:
-        return None
     if scale != 1:
         if not (isinstance(found, latex.Quantity) and isinstance(wanted, latex.Quantity)):
             return False, "another unit"
         found = replace(found, value=found.value * scale, places=None)
+    if wanted is None or found is None:
+        return None
     if rules.ordered and not isinstance(wanted, latex.Quantity):
         in_order = [latex.compact(part) for part in latex.split_list(gold.core)]
         return (

@@ -5,6 +5,8 @@ Text reaches latex2sympy's grammar and nothing else; were a library ever to hand
 `parse_expr`, which evaluates Python, an audit hook would stop it (`evaluation_forbidden`).
 """
 
+import collections
+import dataclasses
 import logging
 import math
 import re
@@ -30,7 +32,7 @@ _NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
 )
 _DOTS = re.compile(r"\\ldots(?![A-Za-z])")
-_PLUS_MINUS = re.compile(r"\\(?:pm|mp)(?![A-Za-z])")
+_PLUS_MINUS_OR_SET = re.compile(r"\\(?:pm|mp)(?![A-Za-z])|\\\{")
 _TRAILING_MODULUS = re.compile(r"\s*\(?\\pmod\s*\{?\s*[0-9]+\s*\}?\s*\)?\s*$")
 _SUBSCRIPT_BASE = re.compile(r"^\s*([0-9]+)\s*_\s*\{?\s*[0-9]+\s*\}?\s*$")
 MAX_LOG10 = 100_000.0
@@ -102,7 +104,7 @@ def _elements(text: str) -> list[str]:
 
 def _counts_differ(golds: Sequence[str], answers: Sequence[str]) -> bool:
     """Whether a bare list repeats an element that the other does not: sets forget that."""
-    if len(golds) == 1 or len(answers) == 1 or any(map(_PLUS_MINUS.search, [*golds, *answers])):
+    if any(map(_PLUS_MINUS_OR_SET.search, [*golds, *answers])):
         return False
     repeated = any(len({compact(e) for e in side}) < len(side) for side in (golds, answers))
     return repeated and len(golds) != len(answers)
@@ -371,7 +373,14 @@ _FORBIDDEN_EVENTS = (
     "socket.connect",
     "subprocess.Popen",
 )
+# These make functions by pasting names of their own together, never an answer's.
+_GENERATORS = {module.__file__ for module in (collections, dataclasses, sympy.polys.monomials)}
 _forbidding = False
+
+
+def _asking_file() -> str:
+    """File of the code that caused the event which the audit hook is looking at."""
+    return sys._getframe(2).f_code.co_filename
 
 
 @contextmanager
@@ -392,10 +401,11 @@ def evaluation_forbidden() -> Iterator[None]:
 def _refuse(event: str, arguments: tuple) -> None:
     if not _forbidding:
         return
-    if event == "compile" and arguments[0] is not None:
-        raise PermissionError("compiling text is forbidden here")
-    if event == "exec" and str(arguments[0].co_filename).startswith("<string"):
-        raise PermissionError("running text is forbidden here")
+    if event in ("compile", "exec"):
+        source = arguments[1] if event == "compile" else arguments[0].co_filename
+        # Modules that are loaded on first use come from files, whose names have no `<`.
+        if str(source or "<").startswith("<") and _asking_file() not in _GENERATORS:
+            raise PermissionError(f"{event} of text is forbidden here")
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
         raise PermissionError("writing files is forbidden here")
     if event in _FORBIDDEN_EVENTS:
@@ -406,6 +416,7 @@ def prepare_process() -> None:
     """Load what the libraries load on first use and set up the fence, before workers are forked."""
     for gold, answer in _WARM_UP:
         compare(Task((gold,), answer))
+    sys.dont_write_bytecode = True
     sys.addaudithook(_refuse)
 
 

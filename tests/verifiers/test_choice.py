@@ -1,0 +1,78 @@
+"""Letters."""
+
+import pytest
+
+from stages.verifiers import check_reference, verify
+from stages.verifiers.choice import LETTERS, extract, read_reference
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        (r"\boxed{C}. A quick check", "C"),
+        (r"\boxed{A} no, \boxed{\text{B}}", "B"),
+        (r"\boxed{\text{(D) } 5}", "D"),
+        (r"\boxed{\textbf{(E)}\ 12}", "E"),
+        (r"\boxed{c}", "C"),
+        (r"\boxed{\text{B. Carbon}}", "B"),
+        (r"\boxed{J}", "J"),
+        (r"\boxed{\text{option F}}", "F"),
+        ("The answer is (B).", "B"),
+        ("**Answer: B**", "B"),
+        ("The answer is $\\textbf{(E)}$", "E"),
+        ("The correct answer is option B.", "B"),
+        ("The answer is A because it is", "A"),
+        ("The answer is (B). No: the answer is (C).", "C"),
+        (r"The answer is (B), that is \boxed{42}", "B"),
+        ("The answer is I hope", None),
+        ("I hope that A is it", None),
+        ("The answer is not listed, but (A) is closest.", None),
+        ("The answer is (B) and (C).", None),
+        (r"\boxed{A, B}", None),
+        (r"\boxed{A \text{ or } B}", None),
+        ("", None),
+    ],
+)
+def test_the_letter_of_a_text(text, letter):
+    assert extract(text) == letter
+
+
+def test_a_box_may_hold_the_text_of_an_option():
+    options = ("40", "41", r"$\frac{1}{2}$")
+    assert extract(r"\boxed{41}", options) == "B"
+    assert extract(r"\boxed{\dfrac12}", options) == "C"
+    assert extract(r"\boxed{5}", options) is None
+    assert extract(r"\boxed{same}", ("same", "same")) is None
+
+
+def test_letters_beyond_the_options_are_none():
+    assert extract("The answer is (D)", ("a", "b", "c")) is None
+
+
+def test_real_outputs_read_as_another_extractor_reads_them(rows):
+    outputs = rows("verifier/choice_outputs")
+    differ = []
+    for row in outputs:
+        options = tuple(f"option {i}" for i in range(row["n_options"]))
+        if extract(row["answer"], options) != row["official_pred"]:
+            differ.append(row)
+    # The other extractor takes the first statement of several, and the first of two letters.
+    assert len(differ) <= 13
+    assert all(
+        row["answer"].lower().count("answer") >= 2 or " and (" in row["answer"] for row in differ
+    )
+
+
+def test_verdicts():
+    assert verify(r"\boxed{B}", "B", "choice").verdict == "correct"
+    assert verify(r"\boxed{B}", "C", "choice").verdict == "incorrect"
+    assert verify("no idea", "C", "choice").verdict == "incorrect"
+
+
+def test_references_are_letters_or_texts_of_options():
+    assert read_reference("(B)") == "B"
+    assert read_reference("iron", ("gold", "iron")) == "B"
+    assert check_reference("K", "choice") is not None
+    assert check_reference("C", "choice", options=("x", "y")) is not None
+    assert check_reference(None, "choice") is not None
+    assert check_reference("A", "choice", options=("x",) * (len(LETTERS) + 1)) is not None
