@@ -22,7 +22,8 @@ from bench import Line, table
 from stages.lm import attention
 from stages.lm.model import LanguageModel, fuse_norms, make_bin
 from stages.lm.packing import balance, pack, row_costs
-from stages.lm.trainer import Trainer, TrainingRows, TrainingSettings
+from stages.lm.plan import TrainingRows, TrainingSettings
+from stages.lm.trainer import Trainer
 
 VOCABULARY = 151_936  # Qwen3's
 ROUNDS = 3
@@ -198,7 +199,7 @@ def training() -> list[Line]:
             batch_size=len(tokens),
             learning_rate=1e-5,
             tokens_per_micro_batch=2048,
-            checkpoint_layers_every=every,
+            recompute_every=every,
         )
         trainer = Trainer(LanguageModel(model), rows, rows, settings, Path("unused"))
 

@@ -25,7 +25,8 @@ from stages.lm.logprobs import token_logprobs
 from stages.lm.loss import weighted_nll
 from stages.lm.model import LanguageModel, fuse_norms, make_bin
 from stages.lm.packing import pack
-from stages.lm.trainer import Trainer, TrainingRows, TrainingSettings
+from stages.lm.plan import TrainingRows, TrainingSettings
+from stages.lm.trainer import Trainer
 
 CUDA = torch.device("cuda")
 GIB = 2**30
@@ -330,7 +331,7 @@ def training() -> list[Line]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         try:
-            rate, gib, _ = train("8B", checkpoint_layers_every=every)
+            rate, gib, _ = train("8B", recompute_every=every)
         except torch.OutOfMemoryError:
             found.append(Line(f"training, {what} recomputed", "out of memory"))
             continue

@@ -5,7 +5,7 @@ accelerate launch --multi_gpu --num_processes N -m stages.finetune ...   (N GPUs
 
 The settings' `role` says whose section holds: initial, posterior or final. Checkpoints of
 unfinished work are in `<out>.partial`; the same command goes on from there, also after SIGTERM or
-Ctrl-C.
+Ctrl-C. Several nodes need `--out` on a file system that all of them see.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from stages.seeds import derive_seed
 from stages.settings import Finetune, Machine, StepSettings
 
 if TYPE_CHECKING:
-    from stages.lm.trainer import TrainingRows, TrainingSettings
+    from stages.lm.plan import TrainingRows, TrainingSettings
 
 NOT_COPIED = (".safetensors", ".bin", ".pt", ".parquet", ".index.json")
 OWN_FILES = ("config.json", "generation_config.json", "provenance.json")
@@ -154,7 +154,7 @@ def split_rows(
 
 
 def _as_arrays(rows: pa.Table, chosen: np.ndarray) -> "TrainingRows":
-    from stages.lm.trainer import TrainingRows
+    from stages.lm.plan import TrainingRows
 
     kept = rows.filter(pa.array(chosen))
     ids = kept["token_ids"].combine_chunks()
@@ -182,9 +182,9 @@ def training_settings(
     """What the trainer is told, from the settings and the number of rows."""
     import torch
 
-    from stages.lm.trainer import TrainingSettings
+    from stages.lm.plan import TrainingSettings
 
-    n_draws = how.steps * how.batch_size if how.steps else round(how.epochs * n_rows)
+    n_draws = how.steps * how.batch_size if how.steps else max(1, round(how.epochs * n_rows))
     return TrainingSettings(
         mean_response_tokens=mean,
         steps=math.ceil(n_draws / how.batch_size),
@@ -199,7 +199,7 @@ def training_settings(
         dtype=getattr(torch, how.dtype),
         master_dtype=getattr(torch, how.master_dtype),
         tokens_per_micro_batch=machine.tokens_per_micro_batch,
-        checkpoint_layers_every=machine.recompute_every if how.activation_checkpointing else 0,
+        recompute_every=machine.recompute_every if how.activation_checkpointing else 0,
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Rows that are packed together: enough bins' worth of tokens for best fit to fill them.
 BINS_PER_WINDOW = 64
+ROWS_READ = 256
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ def main(argv: list[str] | None = None) -> None:
     keys = trace_keys(args.traces, questions)
     with store.Journal(args.out, tables.SCORES, identity(settings, args, model)) as journal:
         score_missing(journal, keys, questions, args, model, temperature)
-        rows = list(journal.rows(keys))
+        n_tokens = unscored = 0
+        for row in journal.rows(keys):
+            n_tokens += row["n_tokens"]
+            unscored += row["trace_logprob"] is None
         made = command.provenance(
             "scores",
             settings,
@@ -75,8 +79,8 @@ def main(argv: list[str] | None = None) -> None:
             temperature=temperature,
             seconds=journal.seconds,
             device=command.device_name(),
-            tokens=sum(row["n_tokens"] for row in rows),
-            unscored=sum(row["trace_logprob"] is None for row in rows),
+            tokens=n_tokens,
+            unscored=unscored,
         )
         journal.finish(keys, made)
 
@@ -170,22 +174,21 @@ def scored_texts(
     template = prompts.TEMPLATES[settings.prompts.template]
     contexts: dict[str, list[int]] = {}
     columns = ["token_ids", "trace", "closed"]
-    for table in store.iter_tables(args.traces, tables.TRACES, columns):
-        for batch in table.to_batches(max_chunksize=256):
-            for trace in batch.to_pylist():
-                key = (trace["question_id"], trace["k"])
-                if key in journal:
-                    continue
-                question = questions[key[0]]
-                if key[0] not in contexts:
-                    text = prompt_text(template, question, args.role, settings)
-                    contexts = {key[0]: prompts.encode(tokenizer, text)}
-                answer: list[int] = []
-                if args.role == "prior" and trace["closed"]:
-                    after = prompts.after_thought(trace["trace"])
-                    reference = prompts.reference_solution(question)
-                    answer = prompts.encode(tokenizer, template.solution(reference, after))
-                yield ScoredText(key, contexts[key[0]], trace["token_ids"], answer)
+    for table in store.iter_batches(args.traces, tables.TRACES, columns, ROWS_READ):
+        for trace in table.to_pylist():
+            key = (trace["question_id"], trace["k"])
+            if key in journal:
+                continue
+            question = questions[key[0]]
+            if key[0] not in contexts:
+                text = prompt_text(template, question, args.role, settings)
+                contexts = {key[0]: prompts.encode(tokenizer, text)}
+            answer: list[int] = []
+            if args.role == "prior" and trace["closed"]:
+                after = prompts.after_thought(trace["trace"])
+                reference = prompts.reference_solution(question)
+                answer = prompts.encode(tokenizer, template.solution(reference, after))
+            yield ScoredText(key, contexts[key[0]], trace["token_ids"], answer)
 
 
 def prompt_text(

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def base(tmp_path_factory) -> Path:
     from stages.settings import Scratch
 
     folder = tmp_path_factory.mktemp("base")
-    make(Scratch(hidden_size=32, layers=2, heads=2, intermediate_size=48), 0, folder)
+    make(Scratch(hidden_size=64, layers=2, heads=2, intermediate_size=48), 0, folder)
     return folder
 
 
@@ -280,3 +282,22 @@ def test_two_trainings_of_one_model_refuse_each_other(base, rows, tmp_path):
         pytest.raises(UserError, match="another process is training this model"),
     ):
         run(base, rows, out)
+
+
+def test_two_processes_write_the_model_of_one(base, rows, trained, tmp_path):
+    """The same command under a launcher, as on several GPUs: sharded, one writer."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    step = ["-m", "stages.finetune", "--settings", settings(), "--machine", '{"threads": 1}']
+    step += ["--rows", str(rows), "--base", str(base), "--out", str(tmp_path / "model")]
+    started = subprocess.Popen([*launch, *step], cwd=Path(__file__).parent.parent)
+    try:
+        assert started.wait(timeout=100) == 0
+    finally:
+        started.terminate()  # ends its two children too
+        started.wait()
+    assert {p.name for p in (tmp_path / "model").iterdir()} == {p.name for p in trained.iterdir()}
+    ours, theirs = weights_of(tmp_path / "model"), weights_of(trained)
+    assert ours.keys() == theirs.keys()
+    for name in ours:  # Adam divides by the gradient's size: rounding shows where that is tiny
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+    assert store.read_provenance(tmp_path / "model")["processes"] == 2

@@ -22,7 +22,7 @@ def model(tmp_path_factory) -> Path:
     from stages.settings import Scratch
 
     folder = tmp_path_factory.mktemp("model")
-    make(Scratch(hidden_size=32, layers=2, heads=2, intermediate_size=48), 0, folder)
+    make(Scratch(hidden_size=64, layers=2, heads=2, intermediate_size=48), 0, folder)
     return folder
 
 
@@ -61,7 +61,7 @@ def question_table() -> list[dict]:
 
 
 def trace_table(tokenizer) -> list[dict]:
-    texts = [("a", 0, "1 2", True), ("a", 1, "3", False), ("b", 0, "0 1" * 20, True)]
+    texts = [("a", 0, "12", True), ("a", 1, "3", False), ("b", 0, "01" * 30, True)]
     rows = []
     for name, k, text, closed in texts:
         text = PLAIN.trace(text) if closed else text

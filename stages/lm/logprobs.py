@@ -52,7 +52,7 @@ def chunk_logprobs(
     found = []
     for start in range(0, len(logits), block):
         part = slice(start, start + block)
-        tempered = logits[part] if temperature == 1 else logits[part] / temperature
+        tempered = logits[part] if temperature == 1 else logits[part].float() / temperature
         logprobs = torch.log_softmax(tempered, -1, dtype=torch.float32)
         found.append(logprobs.gather(1, targets[part, None])[:, 0])
         if softmax is not None:

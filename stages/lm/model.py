@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from stages.errors import UserError
 from stages.lm import attention
 from stages.lm.logprobs import token_logprobs
 from stages.lm.loss import weighted_nll
@@ -139,17 +140,19 @@ def load(
 
     Raises
     ------
-    ValueError
+    UserError
         If the architecture is not one that packed attention is known to be exact for.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(path)
     if config.model_type not in ARCHITECTURES:
-        raise ValueError(
+        raise UserError(
             f"{path} is a {config.model_type} model; packed attention is checked for "
             f"{' and '.join(ARCHITECTURES)} only"
         )
+    if "sliding_attention" in config.layer_types:
+        raise UserError(f"{path} attends within a sliding window, which packed attention does not")
     attention.register()
     checkpoint = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation=attention.NAME

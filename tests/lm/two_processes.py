@@ -9,7 +9,7 @@ from pathlib import Path
 import test_trainer
 import torch
 
-from stages.lm import trainer as module
+from stages.lm import plan
 
 
 def main(folder: Path, checkpoints: dict[str, Path]) -> None:
@@ -24,7 +24,7 @@ def main(folder: Path, checkpoints: dict[str, Path]) -> None:
         if trained.state.is_main_process:
             torch.save({"objective": objective, "gradient": gradient}, folder / f"{name}.pt")
     rank = trained.state.process_index
-    bins = module.micro_batches(
+    bins = plan.micro_batches(
         trained.rows,
         test_trainer.EVERYTHING[trained.rows.weights > 0],
         128,
