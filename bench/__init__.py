@@ -3,6 +3,7 @@
 Absolute times mean little on a shared machine; nothing here is asserted, and CI does not run it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -34,13 +35,12 @@ class Line:
     agreement: str = ""
 
 
-def table(lines: list[Line]) -> str:
-    """The lines as a Markdown table."""
+def show(lines: Iterable[Line], heading: bool = True) -> None:
+    """Print the lines as a Markdown table, each as soon as it is there."""
     verdict = {True: "yes", False: "**no**", None: ""}
-    rows = [("measured", "result", "goal", "met", "extra peak memory", "agreement")]
-    rows.append(("---",) * 6)
-    rows += [
-        (line.what, line.figure, line.goal, verdict[line.met], line.memory, line.agreement)
-        for line in lines
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    if heading:
+        print("| measured | result | goal | met | extra peak memory | agreement |")
+        print("|" + " --- |" * 6, flush=True)
+    for line in lines:
+        cells = (line.what, line.figure, line.goal, verdict[line.met], line.memory, line.agreement)
+        print("| " + " | ".join(cells) + " |", flush=True)

@@ -11,14 +11,14 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench import Line, table
+from bench import Line, show
 from stages.lm import attention
 from stages.lm.model import LanguageModel, fuse_norms, make_bin
 from stages.lm.packing import balance, pack, row_costs
@@ -29,17 +29,15 @@ VOCABULARY = 151_936  # Qwen3's
 ROUNDS = 3
 
 
-def lines() -> list[Line]:
+def lines() -> Iterator[Line]:
     """Every line of the CPU part."""
     torch.set_num_threads(1)
     attention.register()
-    found = []
+    yield from rank_balance()
+    yield from bin_filling()
+    yield from training()
     for dtype in (torch.float32, torch.bfloat16):
-        found.append(scoring(dtype))
-    found += training()
-    found += rank_balance()
-    found += bin_filling()
-    return found
+        yield scoring(dtype)
 
 
 def long_tailed(n: int, mean: float, longest: int, sigma: float = 0.8) -> np.ndarray:
@@ -279,4 +277,4 @@ def bin_filling() -> list[Line]:
 
 
 if __name__ == "__main__":
-    print(table(lines()))
+    show(lines())

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import Line, table
+from bench import Line, show
 from bench.lm import VOCABULARY, long_tailed
 from stages.lm import attention
 from stages.lm.logprobs import token_logprobs
@@ -37,13 +37,13 @@ def main(parts: list[str]) -> None:
     """Print the table; with `--inside` as first argument, one part's lines alone."""
     if parts and parts[0] == "--inside":
         attention.register()
-        print(table(PARTS[parts[1]]()).split("\n", 2)[2])
+        show(PARTS[parts[1]](), heading=False)
         return
     if not torch.cuda.is_available():
-        print(table(lines()))
+        show(lines())
         return
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n", flush=True)
-    print(table([]), flush=True)
+    show([])
     for part in parts or PARTS:
         command = [sys.executable, "-m", "bench.lm_gpu", "--inside", part]
         environment = os.environ | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
