@@ -111,7 +111,8 @@ class Finetune(Section):
     holdout_fraction: Fraction = Field(0.0, description="rows held back for the evaluation loss")
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     master_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of weights and optimizer; bfloat16: half the memory, random rounding"
+        "float32",
+        description="of weights and optimizer; bfloat16: half the memory, random rounding",
     )
     activation_checkpointing: bool = True
     checkpoint_minutes: float = Field(30.0, gt=0, description="time between checkpoints")
