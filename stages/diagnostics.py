@@ -115,7 +115,8 @@ def bounds(weighed: pd.DataFrame, group: np.ndarray) -> list[dict[str, Any]]:
 
     The answer term is log accuracy where answers were verified, else the log-likelihood of y'. A
     trace without an answer has ρ = 0. A question all of whose subsets hold an ρ > 0 counts in the
-    mean; the others, whose bound is −inf, are counted beside it.
+    mean; the others, whose bound is −inf, are counted beside it. `bound_same_questions` is over the
+    questions that count at k = 1, and so at every k: only it can be seen to grow with k.
     """
     full = importance.log_ratio(
         "full",
@@ -133,6 +134,7 @@ def bounds(weighed: pd.DataFrame, group: np.ndarray) -> list[dict[str, Any]]:
     firsts = importance.first_of_each(group)
     per_question = [importance.iwae_bounds(rho) for rho in np.split(log_rho, firsts[1:])]
     widest = max((len(b) for b in per_question), default=0)
+    same = [b for b in per_question if len(b) == widest and np.isfinite(b).all()]
     table = []
     for k in range(widest):
         values = np.array([b[k] for b in per_question if len(b) > k])
@@ -141,6 +143,7 @@ def bounds(weighed: pd.DataFrame, group: np.ndarray) -> list[dict[str, Any]]:
             {
                 "k": k + 1,
                 "bound": float(finite.mean()) if len(finite) else None,
+                "bound_same_questions": float(np.mean([b[k] for b in same])) if same else None,
                 "questions": len(finite),
                 "questions_at_minus_infinity": len(values) - len(finite),
             }

@@ -102,11 +102,12 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def place(panels: dict[str, Any], name: str, drawn: dict[str, Any]) -> list[dict[str, str]]:
-    """Give each panel the id of its element, and put its figure under it."""
+    """Give each panel the id of its element, and put its figure under it; its meta is its note."""
     placed = []
     for number, (title, figure) in enumerate(panels.items()):
         drawn[f"{name}-{number}"] = figure
-        placed.append({"title": title, "id": f"{name}-{number}"})
+        note = figure.layout.meta or ""
+        placed.append({"title": title, "id": f"{name}-{number}", "note": note})
     return placed
 
 

@@ -121,7 +121,13 @@ def trace_tables(folder):
             "counts": {"questions": QUESTIONS, "traces": 4 * QUESTIONS, "excluded": {"open": 3961}},
             "shares": {"correct": 0.375, "closed": 0.9, "too_long": 0.0, "leaking": 0.031},
             "bounds": [
-                {"k": k, "bound": b, "questions": 9000, "questions_at_minus_infinity": 1000}
+                {
+                    "k": k,
+                    "bound": b - 1,
+                    "bound_same_questions": b,
+                    "questions": 9000,
+                    "questions_at_minus_infinity": 1000,
+                }
                 for k, b in ((1, -9.1), (2, -7.4), (3, -6.6), (4, -6.1))
             ],
             "accuracy_against_weight": [
