@@ -352,7 +352,7 @@ def _one_text(reference: Reference) -> str:
 def _code_tests(tests: str | Mapping[str, Any] | None) -> code.Tests:
     if tests is None:
         raise ValueError("there are no tests")
-    return code.read_tests(tests) if isinstance(tests, str) else code.tests_of(tests)
+    return code.read_tests(tests) if isinstance(tests, str) else code.as_tests(tests)
 
 
 # One at a time ------------------------------------------------------------------------------------

@@ -79,10 +79,10 @@ def read_tests(tests: str) -> Tests:
         given = json.loads(tests)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"tests are no JSON: {error}") from None
-    return tests_of(given)
+    return as_tests(given)
 
 
-def tests_of(given: Any) -> Tests:
+def as_tests(given: Any) -> Tests:
     """The same for tests that are read from JSON already."""
     if not isinstance(given, Mapping):
         raise ValueError("tests of a code question are a JSON object")

@@ -74,6 +74,7 @@ _SCIENTIFIC = re.compile(
     r"(?<![0-9A-Za-z.])([0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]{1,4})(?![0-9A-Za-z.])"
 )
 _ONE_CHARACTER_GROUP = re.compile(r"([\^_])\{([0-9A-Za-z])\}")
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _SPACE = re.compile(r"\s+")
 _SPACE_IN_NUMBER = re.compile(r"(?<=[0-9]) (?=[0-9])")
 
@@ -160,13 +161,13 @@ def compact(cleaned: str) -> str:
     """A cleaned answer without optional spaces and braces: equal strings are equal answers."""
     text = _SPACE_IN_NUMBER.sub("\x00", cleaned)
     text = _SPACE.sub("", text).replace("\\times", "\\cdot").replace("*", "\\cdot")
-    text = text.replace("\\text", "")
+    text = _TEXT.sub(r"\1", text)
     return _ONE_CHARACTER_GROUP.sub(r"\1\2", text)
 
 
 def words(cleaned: str) -> str | None:
     r"""The letters of an answer that is text: ``\text{No solution}`` and ``偶数``; else None."""
-    inner = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", cleaned)
+    inner = _TEXT.sub(r"\1", cleaned)
     if re.search(r"[0-9\\^_=+*/<>{}|]", inner):
         return None
     letters = re.sub(r"[\s()\"'.,;:!?]+", " ", inner).strip().casefold()
@@ -175,7 +176,7 @@ def words(cleaned: str) -> str | None:
 
 def is_plain_text(cleaned: str) -> bool:
     r"""Whether an answer is wrapped in ``\text`` as a whole, or not written in Latin letters."""
-    whole = re.fullmatch(r"\\text\s*\{[^{}]*\}", cleaned) is not None
+    whole = _TEXT.fullmatch(cleaned) is not None
     foreign = any(ord(c) > 0x24F and c.isalpha() for c in cleaned)
     return (whole or foreign) and words(cleaned) is not None
 

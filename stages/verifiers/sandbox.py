@@ -7,6 +7,7 @@ without the machine's files or processes, as nobody if this process is root.
 import ctypes
 import functools
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -48,7 +49,13 @@ class Backend:
         is_root, identity = os.geteuid() == 0, {}
         if is_root and self.enter is None:
             # By a command: Popen would have to copy all of this process to do it.
-            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", *_NO_GROUPS, *command]
+            command = [
+                _program("setpriv"),
+                f"--reuid={NOBODY}",
+                f"--regid={NOBODY}",
+                *_NO_GROUPS,
+                *command,
+            ]
         elif is_root:
             identity = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         process = subprocess.Popen(
@@ -66,6 +73,11 @@ class Backend:
         for pipe in (process.stdin, process.stdout):
             os.set_blocking(pipe.fileno(), False)
         return process
+
+
+def _program(name: str) -> str:
+    """Where a program is; the sandbox's own environment has no PATH."""
+    return shutil.which(name) or name
 
 
 @functools.cache
@@ -121,7 +133,7 @@ class Bubblewrap(Backend):
         for home in _python_home():
             binds += ["--ro-bind", str(home), str(home)]
         return [
-            "bwrap",
+            _program("bwrap"),
             *("--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"),
             *("--new-session", "--clearenv", "--cap-drop", "ALL"),
             *binds,

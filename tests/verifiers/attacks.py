@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - programs are easier to read with their own line breaks only
 """Programs that try to pass without being right, to break out, or to break the verifier.
 
 Each is a name, the tests it faces and its source; `CANARY` in a source is replaced by a file name
@@ -18,14 +19,6 @@ ASSERT = {
 LIST = {"kind": "assert", "code": "assert f(3) == [0, 1, 2]\nassert f(1) == [0]\n"}
 
 SYSCALL = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-SEARCH = """
-def look(found):
-    for value in found:
-        if value in (7, 11):
-            return value
-    return None
-"""
-
 BOMBS = {
     "fork bomb": (STDIN, "import os\nwhile True:\n    os.fork()"),
     "fork bomb that swallows errors": (

@@ -94,17 +94,15 @@ from stages.verifiers import math, symbolic
 symbolic.prepare_process()
 events = []
 def record(event, arguments):
-    caller = sys._getframe().f_back
-    asking = caller.f_code.co_filename if caller else ""
-    if event == "compile" and str(arguments[1] or "<").startswith("<"):
-        if asking not in symbolic._GENERATORS:
-            events.append([event, repr(arguments)[:200]])
-    elif event == "exec" and arguments[0].co_filename.startswith("<string"):
-        if asking not in symbolic._GENERATORS:
-            events.append([event, repr(arguments)[:200]])
-    elif event == "open" and set(str(arguments[1])) & set("wax+"):
-        events.append([event, repr(arguments)[:200]])
-    elif event in symbolic._FORBIDDEN_EVENTS:
+    if event == "compile":
+        suspect = str(arguments[1] or "<").startswith("<")
+    elif event == "exec":
+        suspect = arguments[0].co_filename.startswith("<string")
+    elif event == "open":
+        suspect = bool(set(str(arguments[1])) & set("wax+"))
+    else:
+        suspect = event in symbolic._FORBIDDEN_EVENTS
+    if suspect and sys._getframe(1).f_code.co_filename not in symbolic._GENERATORS:
         events.append([event, repr(arguments)[:200]])
 sys.addaudithook(record)
 compared = 0
