@@ -72,24 +72,11 @@ def main(argv: list[str] | None = None) -> None:
             engine=settings.engine.model_copy(update={"dtype": settings.evaluation.dtype}),
             machine=args.machine,
         )
-        tokens = {
-            name: sum(row["n_tokens"] for row in journals.by_benchmark[name].rows(plan.keys))
-            for name, plan in plans.items()
-        }
-        for name, plan in plans.items():
-            journal = journals.by_benchmark[name]
-            share = tokens[name] / max(1, sum(tokens.values()))  # all ran at the same time
-            rows = verified(list(journal.rows(plan.keys)), plan, pool)
-            made = command.provenance(
-                "evaluate",
-                settings,
-                [model],
-                seconds=journal.seconds * share,
-                tokens=tokens[name],
-                device=command.device_name(),
-                sandbox=sandbox,
-            )
-            finish(journal, rows, made)
+        inputs = [model, args.held_out] if "held_out" in plans and args.held_out else [model]
+        made = command.provenance(
+            "evaluate", settings, inputs, device=command.device_name(), sandbox=sandbox
+        )
+        finish(journals, plans, pool, made)
     store.write_json(args.out / "benchmarks.json", list(plans))
 
 
@@ -99,11 +86,13 @@ def plan_all(settings: StepSettings, held_out: Path | None) -> list[Plan]:
     Raises
     ------
     UserError
-        A name is no benchmark's, or its items cannot be had.
+        A name is no benchmark's or stands twice, or its items cannot be had.
     """
-    plans = []
+    plans: list[Plan] = []
     for choice in settings.evaluation.benchmarks:
         benchmark = benchmarks.find(choice.name)
+        if any(plan.benchmark is benchmark for plan in plans):
+            raise UserError(f"evaluation.benchmarks: {choice.name} stands twice; keep one of them")
         path = Path(choice.path) if choice.path else None
         if choice.name == "held_out":
             path = path or held_out
@@ -271,12 +260,26 @@ def ballots(verdicts: Sequence[Verdict], kind: str, pool: Pool) -> list[int | No
 # ----------------------------------------------------------------------------------- writing
 
 
-def finish(journal: Journal, rows: list[dict[str, Any]], made: Mapping[str, Any]) -> None:
-    """Write a benchmark's table, with its verdicts, and end its journal."""
-    data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
-    left = {**made, "identity": journal.identity}
-    store.write_table(journal.output, tables.SAMPLES, data, left)
-    journal.path.unlink()
+def finish(
+    journals: Journals, plans: Mapping[str, Plan], pool: Pool, made: Mapping[str, Any]
+) -> None:
+    """Verify, write each benchmark's table, and end its journal.
+
+    All benchmarks ran at the same time: each bears the part of the seconds that its tokens are.
+    """
+    tokens = {
+        name: sum(row["n_tokens"] for row in journals.by_benchmark[name].rows(plan.keys))
+        for name, plan in plans.items()
+    }
+    total = max(1, sum(tokens.values()))
+    for name, plan in plans.items():
+        journal = journals.by_benchmark[name]
+        rows = verified(list(journal.rows(plan.keys)), plan, pool)
+        cost = {"seconds": journal.seconds * tokens[name] / total, "tokens": tokens[name]}
+        left = {**made, **cost, "identity": journal.identity}
+        data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
+        store.write_table(journal.output, tables.SAMPLES, data, left)
+        journal.path.unlink()
 
 
 def identity(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:
