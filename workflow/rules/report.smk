@@ -2,10 +2,11 @@
 
 
 def each_round(artifact):
-    """Input function: an artifact of every round."""
+    """Input function: an artifact of every round that leads to a model that is evaluated."""
 
     def where(wildcards):
-        count = CONFIG.experiments[wildcards.experiment].rounds
+        settings = CONFIG.experiments[wildcards.experiment]
+        count = settings.rounds if "final" in settings.evaluation.models else 0
         return [path(wildcards.experiment, artifact, r) for r in range(1, count + 1)]
 
     return where
