@@ -197,6 +197,8 @@ def _scale(gold: latex.Unit | None, given: latex.Unit | None) -> Fraction | None
 
 def _decide_bases(gold: str, given: str) -> tuple[bool, str] | None:
     """Numbers with their base as a subscript are compared by value."""
+    if "_" not in gold or "_" not in given:
+        return None
     values = []
     for text in (gold, given):
         match = _BASE.fullmatch(text)
@@ -212,12 +214,16 @@ def _decide_bases(gold: str, given: str) -> tuple[bool, str] | None:
 
 def _decide_moduli(gold: str, given: str) -> tuple[bool, str] | None:
     """Residues to different moduli are different answers."""
+    if "mod" not in gold or "mod" not in given:
+        return None
     moduli = [match.group(1) for text in (gold, given) if (match := _MODULUS.search(text))]
     return (False, "another modulus") if len(set(moduli)) == 2 else None
 
 
 def _decide_clock(gold: str, given: str) -> tuple[bool, str] | None:
     """Times of day are no ratios."""
+    if ":" not in gold or ":" not in given:
+        return None
     times = [_CLOCK.fullmatch(re.sub(r"\\text|[{}]", "", text)) for text in (gold, given)]
     if not all(times):
         return None

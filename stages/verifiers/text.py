@@ -25,18 +25,21 @@ def solution_section(text: str) -> str:
 def last_box(text: str) -> str | None:
     r"""Content of the last balanced ``\boxed{}`` or ``\fbox{}``, or None where there is none.
 
-    ``\boxed 5`` counts with the token after it, as TeX reads it. A box inside a box is the outer
-    one's content.
+    ``\boxed 5`` counts with the token after it, as TeX reads it.
     """
     opened = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if opened < 0:
-        return None
-    found = _BOX.match(text, opened)
-    if found and not text.startswith("{", found.end()):
+    found = _BOX.match(text, opened) if opened >= 0 else None
+    if found and text.startswith("{", found.end()):
+        start, depth = found.end() + 1, 1
+        for token in _BRACE.finditer(text, start):
+            depth += (token.group() == "{") - (token.group() == "}")
+            if depth == 0:
+                return text[start : token.start()]
+    elif found:
         token = re.match(r"\\[A-Za-z]+|[^\s{}$\\]+", text[found.end() : found.end() + 64])
         if token:
             return token.group().rstrip(".,;")
-    return _last_balanced(text)
+    return _last_balanced(text) if opened >= 0 else None
 
 
 def _last_balanced(text: str) -> str | None:
