@@ -13,7 +13,9 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
-container: None
+# Used only where jobs run in containers (--software-deployment-method apptainer, Kubernetes): name an
+# image with requirements/gpu.txt installed.
+container: "docker://python:3.11"
 
 
 rule all:
@@ -24,6 +26,7 @@ rule all:
 
 
 include: "workflow/common.smk"
+include: "workflow/compared.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/traces.smk"

@@ -1,14 +1,15 @@
 r"""Column additions: a task whose traces can be checked digit by digit, for the tiny experiment.
 
-    482+937+158
-    0+2=02+7=09+8=17     units: the carry, then each digit with the running sum in two digits
-    1+8=09+3=12+5=17
-    1+4=05+9=14+1=15
-    1                    the last carry
-    \boxed{1577}
+      482+  937+15806     numbers right-aligned, as in a column
+    0+2=02+7=09+6=15      units: the carry, then each digit with the running sum in two digits
+    1+8=09+3=12+0=12
+    1+4=05+9=14+8=22
+    2+0=02+0=02+5=07      a number that has no such digit adds 0
+    0+0=00+0=00+1=01
+    \boxed{17225}
 
-Every line of a question has the same width, so that a model of a million parameters can learn from
-a few hundred traces where each digit stands.
+Lines of a question have the same width, and digits of a column the same place, so that a model of a
+million parameters can learn from a few hundred traces where each digit stands.
 """
 
 import random
@@ -18,15 +19,13 @@ from stages.settings import Addition
 
 
 def addition_trace(numbers: list[int]) -> str:
-    """The teacher's trace: columns from the right, one line each, the last carry on its own.
-
-    `numbers` have the same number of digits.
-    """
+    """The teacher's trace: columns from the right, one line each, the last carry on its own."""
     lines, total = [], 0
-    for digits in zip(*(reversed(str(number)) for number in numbers), strict=True):
+    for column in range(max(len(str(number)) for number in numbers)):
         total //= 10
         line = str(total)
-        for digit in map(int, digits):
+        for number in numbers:
+            digit = number // 10**column % 10
             total += digit
             line += f"+{digit}={total:02d}"
         lines.append(line)
@@ -44,15 +43,20 @@ def additions(settings: Addition, seed: int) -> tuple[list[dict[str, Any]], list
     seen: dict[str, list[int]] = {}
     while len(seen) < total:
         n_numbers = generator.randint(*settings.numbers)
-        digits = generator.randint(*settings.digits)
-        numbers = [generator.randrange(10 ** (digits - 1), 10**digits) for _ in range(n_numbers)]
-        seen.setdefault("+".join(map(str, numbers)), numbers)
+        numbers = [_number(generator, settings) for _ in range(n_numbers)]
+        width = settings.digits[1]
+        seen.setdefault("+".join(f"{number:{width}d}" for number in numbers), numbers)
     rows = [
         _row(index, question, numbers, traced=index < settings.traced)
         for index, (question, numbers) in enumerate(seen.items())
     ]
     n_training = settings.traced + settings.answer_only
     return rows[:n_training], rows[n_training:]
+
+
+def _number(generator: random.Random, settings: Addition) -> int:
+    digits = generator.randint(*settings.digits)
+    return generator.randrange(10 ** (digits - 1), 10**digits)
 
 
 def _row(index: int, question: str, numbers: list[int], traced: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Section(BaseModel):
 
 
 class Addition(Section):
-    """Column additions, made by the `questions` step: `482+937+158`."""
+    """Column additions, made by the `questions` step (`stages/addition.py`)."""
 
     numbers: tuple[Positive, Positive] = Field((2, 4), description="fewest and most summands")
     digits: tuple[Positive, Positive] = Field((2, 5), description="fewest and most digits")
@@ -63,7 +63,7 @@ class Scratch(Section):
     key_value_heads: Positive = 2
     intermediate_size: Positive = 384
     max_positions: Positive = 512
-    characters: str = "0123456789+=\n"
+    characters: str = "0123456789+= \n"
 
     @model_validator(mode="after")
     def _heads_that_vllm_takes(self) -> "Scratch":

@@ -1,6 +1,7 @@
 """The few functions that rules use: where artifacts lie, what steps are given, how they start."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from snakemake.exceptions import WorkflowError
 from stages import experiments
 from stages.errors import UserError
 
-PYTHON = sys.executable
 MODELS = ("base", "initial", "posterior", "final")
+
+# steps run with the Python that runs Snakemake
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 try:
     CONFIG = experiments.load(config)
@@ -24,7 +27,7 @@ MACHINE = CONFIG.machine.model_dump_json(exclude_defaults=True)
 wildcard_constraints:
     experiment="|".join(map(re.escape, CONFIG.experiments)),
     model=r"(initial|posterior|final)(-\d+)?",
-    draws=r"round-\d+(/rollouts)?",
+    draws=r"round-\d+(?:/rollouts)?",
     role="prior|posterior",
     shard=r"\d{4}",
 
@@ -56,7 +59,7 @@ def made(artifact):
     """Input function: an artifact of the job's own round, or of its own rollouts."""
 
     def where(wildcards):
-        rollouts = wildcards.get("draws", "").endswith("/rollouts")
+        rollouts = wildcards.get("draws", "").endswith("rollouts")
         inside = f"rollouts/{artifact}" if rollouts and artifact not in ("questions",) else artifact
         return path(wildcards.experiment, inside, round_of(wildcards))
 
@@ -99,9 +102,68 @@ def prior(wildcards):
 def proposal(wildcards):
     """Input function: the model that writes the traces."""
     of_prior = CONFIG.experiments[wildcards.experiment].traces.proposal == "prior"
-    if of_prior or wildcards.draws.endswith("/rollouts"):
+    if of_prior or wildcards.draws.endswith("rollouts"):
         return prior(wildcards)
     return path(wildcards.experiment, "posterior", round_of(wildcards))
+
+
+def rows_of(wildcards):
+    """Input function: the rows a model is trained on."""
+    kind = wildcards.model.partition("-")[0]
+    name, round_ = wildcards.experiment, round_of(wildcards)
+    if kind == "final":
+        return path(name, "rows.parquet", round_)
+    if round_ == 1:
+        return f"results/{name}/teacher_rows/{kind}.parquet"
+    return path(name, "rollouts/rows.parquet", round_)
+
+
+def start_of(wildcards):
+    """Input function: the model that a fine-tuning starts from."""
+    experiment = CONFIG.experiments[wildcards.experiment]
+    if wildcards.model.startswith("posterior") and experiment.posterior.init == "initial":
+        return prior(wildcards)
+    return base(wildcards)
+
+
+def scored_model(wildcards):
+    """Input function: the model whose log-probs a job computes."""
+    if wildcards.role == "prior":
+        return prior(wildcards)
+    return path(wildcards.experiment, "posterior", round_of(wildcards))
+
+
+def scored_by(role):
+    """Input function: all shards of a role's scores; none where no ratio is taken."""
+
+    def where(wildcards):
+        of_prior = CONFIG.experiments[wildcards.experiment].traces.proposal == "prior"
+        if role == "posterior" and (of_prior or wildcards.draws.endswith("rollouts")):
+            return []
+        return each_shard(f"scores/{role}")(wildcards)
+
+    return where
+
+
+def sampled(artifact):
+    """Input function: all shards of answers or verdicts; none where M is 0."""
+
+    def where(wildcards):
+        if CONFIG.experiments[wildcards.experiment].answers.m == 0:
+            return []
+        return each_shard(artifact)(wildcards)
+
+    return where
+
+
+def table(flag, artifact):
+    """Params function: a flag and the folder of an artifact's shards, where the job takes any."""
+
+    def argument(wildcards, input):
+        files = input.get(artifact.split("/")[-1])
+        return f"{flag} {Path(files[0]).parent}" if files else ""
+
+    return argument
 
 
 def given(artifact, beside=None):
@@ -114,7 +176,7 @@ def given(artifact, beside=None):
     def settings(wildcards):
         name, round_ = wildcards.experiment, round_of(wildcards)
         kind = wildcards.model.partition("-")[0] if artifact == "model" else artifact
-        rollouts = wildcards.get("draws", "").endswith("/rollouts")
+        rollouts = wildcards.get("draws", "").endswith("rollouts")
         kind = "posterior" if rollouts else kind
         experiment = CONFIG.experiments[name]
         now = experiments.step_settings(experiment, kind, round_, rollouts)
@@ -124,7 +186,7 @@ def given(artifact, beside=None):
             wanted = experiments.sections(experiment, kind, round_)
             try:
                 if home != name:
-                    there = str(finished).replace(f"/{name}/", f"/{home}/", 1)
+                    there = Path("results", home, *finished.parts[2:])
                     raise UserError(f"{name} uses what {home} makes: ask for {there}")
                 experiments.check_fresh(finished, now, wanted, name)
             except UserError as error:
@@ -158,4 +220,4 @@ def stage(command, takes_gpus=False):
     `exec` lets the step end with Snakemake, and `stages.gpus` gives it devices of its own.
     """
     run = f"-m stages.gpus {{resources.gpu}} -- {command}" if takes_gpus else f"-m stages.{command}"
-    return f"exec {{PYTHON:q}} {run} --settings {{params.settings:q}} 2> >(tee {{log:q}} >&2)"
+    return f"exec python {run} --settings {{params.settings:q}} 2> >(tee {{log:q}} >&2)"

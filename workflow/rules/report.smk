@@ -1,33 +1,6 @@
 """Pages for people: the report of an experiment, and the comparison of several."""
 
 
-def each_round(artifact):
-    """Input function: an artifact of every round that leads to a model that is evaluated."""
-
-    def where(wildcards):
-        settings = CONFIG.experiments[wildcards.experiment]
-        count = settings.rounds if "final" in settings.evaluation.models else 0
-        return [path(wildcards.experiment, artifact, r) for r in range(1, count + 1)]
-
-    return where
-
-
-def folders_of(kind):
-    """Params function: the folders of a kind's shards, one a round."""
-
-    def where(wildcards, input):
-        if kind == "verdicts" and not CONFIG.experiments[wildcards.experiment].answers.m:
-            return []
-        return each_round(kind)(wildcards)
-
-    return where
-
-
-def named_models(wildcards, input):
-    """Params function: `name=folder` for each model that was trained."""
-    return [f"{Path(folder).name}={folder}" for folder in input.models]
-
-
 rule report:
     """The page of an experiment that a person opens first."""
     input:
@@ -66,4 +39,4 @@ rule comparison_page:
     log:
         "logs/compare/{experiments}-page.log",
     shell:
-        "exec {PYTHON:q} -m stages.report --eval {input:q} --out {output:q} 2> >(tee {log:q} >&2)"
+        "exec python -m stages.report --eval {input:q} --out {output:q} 2> >(tee {log:q} >&2)"

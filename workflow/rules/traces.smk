@@ -17,20 +17,14 @@ rule traces:
         shards=lambda wildcards: CONFIG.experiments[wildcards.experiment].traces.shards,
     resources:
         gpu=gpus("sampling"),
+        machine=MACHINE,
     threads: cores("sampling")
     shell:
         stage(
-            "traces --machine {MACHINE:q} --questions {input.questions:q} --model {input.model:q}"
+            "traces --machine {resources.machine:q} --questions {input.questions:q} --model {input.model:q}"
             " --shard {wildcards.shard}/{params.shards} --out {output:q}",
             takes_gpus=True,
         )
-
-
-def scored_model(wildcards):
-    """Input function: the model whose log-probs a job computes."""
-    if wildcards.role == "prior":
-        return prior(wildcards)
-    return path(wildcards.experiment, "posterior", round_of(wildcards))
 
 
 rule scores:
@@ -49,9 +43,10 @@ rule scores:
         ),
     resources:
         gpu=gpus("scoring"),
+        machine=MACHINE,
     shell:
         stage(
-            "scores --machine {MACHINE:q} --questions {input.questions:q}"
+            "scores --machine {resources.machine:q} --questions {input.questions:q}"
             " --traces {input.traces:q} --model {input.model:q} --role {wildcards.role}"
             " --out {output:q}",
             takes_gpus=True,
@@ -74,10 +69,11 @@ rule answers:
         ),
     resources:
         gpu=gpus("sampling"),
+        machine=MACHINE,
     threads: cores("sampling")
     shell:
         stage(
-            "answers --machine {MACHINE:q} --questions {input.questions:q}"
+            "answers --machine {resources.machine:q} --questions {input.questions:q}"
             " --traces {input.traces:q} --model {input.model:q} --out {output:q}",
             takes_gpus=True,
         )

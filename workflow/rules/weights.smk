@@ -1,39 +1,6 @@
 """Importance weights, and the training rows that they give."""
 
 
-def scored_by(role):
-    """Input function: all shards of a role's scores; none where no ratio is taken."""
-
-    def where(wildcards):
-        of_prior = CONFIG.experiments[wildcards.experiment].traces.proposal == "prior"
-        if role == "posterior" and (of_prior or wildcards.draws.endswith("/rollouts")):
-            return []
-        return each_shard(f"scores/{role}")(wildcards)
-
-    return where
-
-
-def sampled(artifact):
-    """Input function: all shards of answers or verdicts; none where M is 0."""
-
-    def where(wildcards):
-        if CONFIG.experiments[wildcards.experiment].answers.m == 0:
-            return []
-        return each_shard(artifact)(wildcards)
-
-    return where
-
-
-def table(flag, artifact):
-    """Params function: a flag and the folder of an artifact's shards, where the job takes any."""
-
-    def argument(wildcards, input):
-        files = input.get(artifact.split("/")[-1])
-        return f"{flag} {Path(files[0]).parent}" if files else ""
-
-    return argument
-
-
 rule weights:
     """Weigh the traces of a round."""
     input:
