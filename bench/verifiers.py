@@ -2,10 +2,10 @@ r"""Speed of the verifiers, beside a plain loop of math-verify in the same run.
 
 python -m bench.verifiers [--data FOLDER]
 
-FOLDER holds `math_labelled_*.jsonl` (gold, answer, correct) and `code_labelled.jsonl` (answer, tests,
-correct). Mathematics: verdicts a second of a plain loop of `parse` and `verify`, which is given the
-boxed gold and the whole answer, and of a pool: with its start, with an empty cache, with a full one.
-Programs: verdicts a second of a pool, for short programs and for the labelled ones.
+FOLDER holds `math_labelled_*.jsonl` (gold, answer, correct) and `code_labelled.jsonl` (answer,
+tests, correct). Mathematics: verdicts a second of a plain loop of `parse` and `verify`, which is
+given the boxed gold and the whole answer, and of a pool: with its start, with an empty cache, with
+a full one. Programs: verdicts a second of a pool, for short programs and for the labelled ones.
 """
 
 import argparse

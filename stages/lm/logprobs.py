@@ -3,8 +3,9 @@
 import torch
 
 # float32 logits held at a time: on a GPU enough of them to fill it. On a CPU the product wants some
-# tens of tokens, and the softmax after it a block that stays in the cache of a core.
-CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 2 << 30}
+# tens of tokens, below the 32 MiB from which the C library asks the kernel for new pages each time,
+# and the softmax after it a block that stays in the cache of a core.
+CHUNK_BYTES = {"cpu": 30 << 20, "cuda": 2 << 30}
 BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 2 << 30}
 
 
