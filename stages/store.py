@@ -239,12 +239,26 @@ def table_digest(path: Path) -> str:
     """Short name of the rows of a table; how, when and by whom it was written is not in it."""
     names = []
     for file in shards(path):
-        data = pq.read_table(file).replace_schema_metadata().combine_chunks()
-        buffer = pa.BufferOutputStream()
-        with pa.ipc.new_stream(buffer, bare := _without_metadata(data.schema)) as stream:
-            stream.write_table(data.cast(bare))
-        names.append(hashlib.sha256(buffer.getvalue()).hexdigest())
+        content = hashlib.sha256()
+        with _reading(file):
+            for piece in _even_pieces(pq.ParquetFile(file)):
+                buffer = pa.BufferOutputStream()
+                with pa.ipc.new_stream(buffer, bare := _without_metadata(piece.schema)) as stream:
+                    stream.write_table(piece.replace_schema_metadata().cast(bare))
+                content.update(buffer.getvalue())
+        names.append(content.hexdigest())
     return digest(names)
+
+
+def _even_pieces(parquet: pq.ParquetFile) -> Iterator[pa.Table]:
+    """The rows in pieces of `ROWS_PER_GROUP` and a rest, however they are grouped in the file."""
+    held = parquet.schema_arrow.empty_table()
+    for batch in parquet.iter_batches(ROWS_PER_GROUP):
+        held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+        while len(held) >= ROWS_PER_GROUP:
+            yield held.slice(0, ROWS_PER_GROUP).combine_chunks()
+            held = held.slice(ROWS_PER_GROUP)
+    yield held.combine_chunks()
 
 
 def _without_metadata(schema: pa.Schema) -> pa.Schema:
