@@ -227,6 +227,7 @@ def look(chromium):
         context = chromium.new_context(
             viewport={"width": width, "height": height}, color_scheme=theme, offline=True
         )
+        context.set_default_timeout(120_000)  # a busy machine takes long to parse 5 MB of script
         contexts.append(context)
         page = context.new_page()
         page.said, page.asked = [], []
@@ -234,7 +235,7 @@ def look(chromium):
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(path.resolve().as_uri())
-        page.wait_for_selector("html[data-ready=yes]", timeout=30_000)
+        page.wait_for_selector("html[data-ready=yes]")
         return page
 
     yield open_page
