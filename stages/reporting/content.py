@@ -241,12 +241,10 @@ def notes(evaluation: Evaluation) -> list[str]:
     said = []
     for result in evaluation.results:
         rates = result.rates.model_dump()
-        for name, what in RATES.items():
-            if rates[name] > ALARMING[name]:
-                said.append(
-                    f"{result.model} on {titles[result.benchmark]}: {percent(rates[name])} % of "
-                    f"the samples {what}."
-                )
+        high = [name for name in RATES if rates[name] > ALARMING[name]]
+        if high:
+            what = ", ".join(f"{percent(rates[name])} % {RATES[name]}" for name in high)
+            said.append(f"{result.model} on {titles[result.benchmark]}: of the samples, {what}.")
     for found in evaluation.contamination or ():
         if found.overlapping:
             said.append(
