@@ -43,6 +43,7 @@ MATH_TIME_LIMIT = 5.0
 CODE_TIME_LIMIT = 60.0
 MEMORY_LIMIT = 1024
 MAX_EXTRACTED = 4096
+RETRIES = 3  # of a comparison whose worker was kept from running
 _GRACE = 0.5  # a worker ends a program itself; it is killed only if it does not
 
 Kind = Literal["math", "choice", "code", "none"]
@@ -255,7 +256,7 @@ class Pool:
             "memory_limit": self._memory_limit,
         }
         seconds = options.time_limit or self._math_seconds
-        return Job(key, None, request, seconds, (decided, seconds), retry=True)
+        return Job(key, None, request, seconds, (decided, seconds), retries=RETRIES)
 
     def _code(self, key: Hashable, program: str | None, options: VerifyOptions) -> Job:
         if program is None:
@@ -289,7 +290,7 @@ class Pool:
         if not left:
             return Job(key, Result("correct", ""))
         request = {"kind": "check", "golds": left, "memory_limit": self._memory_limit}
-        return Job(key, None, request, self._math_seconds, ("check", left), retry=True)
+        return Job(key, None, request, self._math_seconds, ("check", left), retries=RETRIES)
 
     def _comparison(self, key: Hashable, one: str, other: str, kind: Kind) -> Job:
         if kind == "math":

@@ -51,9 +51,9 @@ class Job:
         Seconds after which the worker is killed.
     cache_key : hashable, optional
         Jobs with equal ones have equal results; None is never kept.
-    retry : bool
-        Whether to try once more when the time is over though the worker hardly ran: a machine
-        that was asleep or overloaded says nothing about the answer.
+    retries : int
+        How often to try again when the time is over though the worker hardly ran: a machine that
+        was asleep or overloaded says nothing about the answer.
     note : object
         Anything that the caller wants back with the result.
     """
@@ -63,7 +63,7 @@ class Job:
     request: dict[str, Any] | None = None
     time_limit: float = 0.0
     cache_key: Hashable = None
-    retry: bool = False
+    retries: int = 0
     note: Any = None
 
 
@@ -189,8 +189,8 @@ class Workers:
                 job, seconds = member.job, now - member.started
                 asleep = _ran(member.pid) - member.ran < job.time_limit * HARDLY
                 self._dismiss(member)
-                if asleep and job.retry:
-                    job.retry = False
+                if asleep and job.retries:
+                    job.retries -= 1
                     self._again.append(job)
                     continue
                 reason = f"over its time of {job.time_limit:g} s"

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.verifiers import latex
@@ -53,12 +53,14 @@ def test_what_is_not_plainly_a_number_is_none(text):
     assert number(text) is None
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**30), 10**30))
 def test_an_integer_is_itself_however_it_is_spelled(value):
     for spelled in (f"{value}", f"{value:,}", f"{value:,}".replace(",", r"\,"), f"{value}.0"):
         assert number(spelled).value == value
 
 
+@settings(deadline=None)
 @given(st.fractions(max_denominator=10**6))
 def test_a_fraction_is_itself_however_it_is_spelled(value):
     top, bottom = abs(value.numerator), value.denominator
@@ -67,6 +69,7 @@ def test_a_fraction_is_itself_however_it_is_spelled(value):
         assert number(spelled).value == value
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_cleaning_twice_changes_no_number(text):
     once = latex.clean(text)

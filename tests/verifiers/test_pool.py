@@ -156,6 +156,22 @@ def test_a_worker_that_is_killed_costs_one_answer():
     assert [v.verdict for k, v in sorted(found.items()) if k] == ["correct"] + ["incorrect"] * 48
 
 
+def test_a_worker_that_was_kept_from_running_says_nothing_about_its_answer(monkeypatch):
+    with Pool(workers=1, time_limit=0.5) as pool:
+        give, given = pool._workers._give, []
+
+        def give_to_sleeper(member, job):
+            if not given:
+                os.kill(member.pid, signal.SIGSTOP)
+            given.append(job)
+            give(member, job)
+
+        monkeypatch.setattr(pool._workers, "_give", give_to_sleeper)
+        ((_, verdict),) = pool.run([(0, r"\boxed{(x+1)^2}", "x^2+2x+1", "math", None)])
+    assert len(given) == 2
+    assert verdict.verdict == "correct"
+
+
 def test_verdicts_do_not_depend_on_workers_or_order(rows):
     golds = [row["answer"] for row in rows("benchmarks/math500")][:120]
     tasks = [

@@ -2,7 +2,7 @@
 
 import time
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.verifiers.text import last_box, solution_section, stated_answer
@@ -47,6 +47,7 @@ def test_a_stated_answer_ends_with_its_sentence():
     assert stated_answer("thus we get 5") is None
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("\\boxed{}fbox ab5"), max_size=200))
 def test_any_text_has_a_box_or_none(text):
     box = last_box(text)
