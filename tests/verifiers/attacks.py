@@ -124,7 +124,7 @@ ESCAPES = {
     "write to the system": (
         STDIN,
         "import os\nfor p in ('/usr/canary', '/etc/canary', '/canary', '/dev/shm/canary', "
-        "'/var/tmp/canary', '/root/canary', '/dev/canary', '/proc/sys/kernel/core_pattern'):\n"
+        "'/var/tmp/canary', '/home/canary', '/dev/canary', '/proc/sys/kernel/core_pattern'):\n"
         "    try:\n        open(p, 'w').write('x')\n        print('wrote', p)\n"
         "    except OSError:\n        pass\nprint(6)",
     ),
