@@ -206,15 +206,15 @@ def home(config: Config, name: str, artifact: str, round_: int = 1) -> str:
     return found
 
 
-def check_fresh(path: Path, now: Mapping[str, Any], wanted: set[str], name: str) -> None:
-    """Stop when a finished artifact was made by other settings than it would be made by now.
+def is_fresh(path: Path, now: Mapping[str, Any], wanted: set[str], name: str) -> bool:
+    """Whether an artifact is there, and is what its step would make by the settings of now.
 
-    More traces or answers are no such change where the finished ones are kept.
+    It is not when it can grow: when more traces or answers are wanted, and the finished ones stay.
 
     Parameters
     ----------
     path : Path
-        The artifact; nothing is checked where it does not exist or does not say how it was made.
+        The artifact; one that does not say how it was made is taken as it is.
     now : mapping
         What its step would be given, as made by `step_settings`.
     wanted : set of str
@@ -225,23 +225,26 @@ def check_fresh(path: Path, now: Mapping[str, Any], wanted: set[str], name: str)
     Raises
     ------
     UserError
-        It names each setting that changed, and what to do.
+        It was made by other settings: each that changed, and what to do.
     """
-    made = store.read_provenance(path).get("settings") if path.exists() else None
+    if not path.exists():
+        return False
+    made = store.read_provenance(path).get("settings")
     if made is None:
-        return
+        return True
     before, after = (
         StepSettings.model_validate(values).model_dump(mode="json", include=wanted)
         for values in ({key: made[key] for key in wanted if key in made}, now)
     )
     keeps_first_ones = path.suffix == ".parquet"  # tables of draws grow, models do not
+    differences = _differences(before, after)
     changes = [
         (key, old, new)
-        for key, old, new in _differences(before, after)
+        for key, old, new in differences
         if not (keeps_first_ones and key in GROWING and new > old)
     ]
     if not changes:
-        return
+        return not differences
     listed = "\n".join(f"  {key}: {old!r} then, {new!r} now" for key, old, new in changes)
     raise UserError(
         f"{path} was made with other settings:\n{listed}\n"

@@ -102,7 +102,7 @@ TEMPLATES = {
         gap="\n\n",
     ),
     "plain": Template(
-        prompt="{user}" + BEGIN_THOUGHT,
+        prompt=BEGIN_TURN + "{user}" + BEGIN_THOUGHT,
         hint_a="{question}" + BEGIN_HINT + "{hint}" + END_HINT,
         hint_b=BEGIN_HINT + "{hint}" + END_HINT + "{question}",
         gap="",

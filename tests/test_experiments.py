@@ -157,17 +157,17 @@ def artifact(folder: Path, settings: Experiment, name: str = "shard-0000.parquet
     return path
 
 
-def check(path: Path, now: Experiment, kind: str = "traces") -> None:
+def fresh(path: Path, now: Experiment, kind: str = "traces") -> bool:
     given = experiments.step_settings(now, kind)
-    experiments.check_fresh(path, given, experiments.sections(now, kind), "mine")
+    return experiments.is_fresh(path, given, experiments.sections(now, kind), "mine")
 
 
 def test_a_changed_setting_that_would_throw_traces_away_stops(tmp_path: Path) -> None:
     path = artifact(tmp_path, load(a={}).experiments["a"])
-    check(path, load(a={}).experiments["a"])
+    assert fresh(path, load(a={}).experiments["a"])
     changed = load(a={"traces": {"temperature": 1.0}, "seed": 3}).experiments["a"]
     with pytest.raises(UserError) as stopped:
-        check(path, changed)
+        fresh(path, changed)
     message = str(stopped.value)
     assert "traces.temperature: 0.7 then, 1.0 now" in message
     assert "seed: 0 then, 3 now" in message
@@ -177,25 +177,26 @@ def test_a_changed_setting_that_would_throw_traces_away_stops(tmp_path: Path) ->
 def test_what_a_model_learned_from_makes_it_stale_too(tmp_path: Path) -> None:
     path = artifact(tmp_path, load(a={}).experiments["a"], "final")
     with pytest.raises(UserError, match=r"weights.ratio: 'geometric_mean' then, 'full' now"):
-        check(path, load(a={"weights": {"ratio": "full"}}).experiments["a"], "final")
+        fresh(path, load(a={"weights": {"ratio": "full"}}).experiments["a"], "final")
     with pytest.raises(UserError, match=r"traces.k: 8 then, 16 now"):
-        check(path, load(a={"traces": {"k": 16}}).experiments["a"], "final")
+        fresh(path, load(a={"traces": {"k": 16}}).experiments["a"], "final")
 
 
 def test_more_traces_keep_the_first_ones_but_fewer_stop(tmp_path: Path) -> None:
     path = artifact(tmp_path, load(a={}).experiments["a"])
-    check(path, load(a={"traces": {"k": 16}}).experiments["a"])
+    assert not fresh(path, load(a={"traces": {"k": 16}}).experiments["a"])
     with pytest.raises(UserError, match=r"traces.k: 8 then, 4 now"):
-        check(path, load(a={"traces": {"k": 4}}).experiments["a"])
+        fresh(path, load(a={"traces": {"k": 4}}).experiments["a"])
 
 
 def test_settings_of_later_steps_do_not_matter(tmp_path: Path) -> None:
     path = artifact(tmp_path, load(a={}).experiments["a"])
     later = {"weights": {"ratio": "full"}, "gpus": {"sampling": 4}, "final": {"epochs": 1}}
-    check(path, load(a=later).experiments["a"])
+    assert fresh(path, load(a=later).experiments["a"])
 
 
 def test_files_that_do_not_say_how_they_were_made_are_taken_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     store.write_table(path, tables.VERDICTS, pa.Table.from_pylist([], tables.VERDICTS.schema), {})
-    check(path, load(a={"traces": {"k": 3}}).experiments["a"])
+    assert fresh(path, load(a={"traces": {"k": 3}}).experiments["a"])
+    assert not fresh(tmp_path / "nothing", load(a={}).experiments["a"])

@@ -21,8 +21,8 @@ def test_the_training_prompt_ends_where_the_thought_begins() -> None:
     [
         ("reasoning", "A", "Why?\n\n<hint>42</hint><|im_end|>"),
         ("reasoning", "B", "Why?\n\n<hint>42</hint>\n\nThe hint holds the final result."),
-        ("plain", "A", "Why?<hint>42</hint><|begin_of_thought|>"),
-        ("plain", "B", "<hint>42</hint>Why?<|begin_of_thought|>"),
+        ("plain", "A", "<|im_start|>Why?<hint>42</hint><|begin_of_thought|>"),
+        ("plain", "B", "<|im_start|><hint>42</hint>Why?<|begin_of_thought|>"),
     ],
 )
 def test_hint_templates(name: str, variant: str, wanted: str) -> None:

@@ -86,7 +86,7 @@ def test_teacher_rows_of_the_initial_model(files, tiny_model: Path, encode) -> N
         ("b", "teacher", None, 1.0),
     ]
     first = made[0]
-    assert first["prompt"] == "1+1<|begin_of_thought|>"
+    assert first["prompt"] == "<|im_start|>1+1<|begin_of_thought|>"
     solution = r"<|begin_of_solution|>\boxed{2}<|end_of_solution|>"
     assert first["response"] == f"0+1=01+1=02{END}{solution}{EOS}"
     assert first["token_ids"] == encode(first["prompt"]) + encode(first["response"])
@@ -96,7 +96,7 @@ def test_teacher_rows_of_the_posterior_see_the_hint_and_end_with_the_thought(
     files, tiny_model: Path
 ) -> None:
     made = make({"questions": files["questions"]}, tiny_model, role="posterior")
-    assert made[0]["prompt"] == "1+1<hint>2</hint><|begin_of_thought|>"
+    assert made[0]["prompt"] == "<|im_start|>1+1<hint>2</hint><|begin_of_thought|>"
     assert made[0]["response"] == f"0+1=01+1=02{END}"
 
 
@@ -111,7 +111,7 @@ def test_rows_of_the_final_model(files, tiny_model: Path, encode) -> None:
     sampled = made[2]
     # the tokens as they were sampled, the first correct answer, and the end of the turn
     assert sampled["token_ids"] == [
-        *encode("1+1<|begin_of_thought|>"),
+        *encode("<|im_start|>1+1<|begin_of_thought|>"),
         *encode(f"0+1={END}"),
         9,
         *encode(r"\boxed{1}<|end_of_solution|>"),
@@ -148,7 +148,7 @@ def test_rollouts_train_the_posterior_on_the_thought_alone(files, tiny_model: Pa
     settings = {"role": "posterior", "round": 2, "weights": {"no_candidate": "drop"}}
     made = make(files, tiny_model, traces={"proposal": "prior"}, **settings)
     assert [(r["question_id"], r["origin"]) for r in made] == [("a", "prior"), ("c", "prior")]
-    assert made[0]["prompt"] == "1+1<hint>2</hint><|begin_of_thought|>"
+    assert made[0]["prompt"] == "<|im_start|>1+1<hint>2</hint><|begin_of_thought|>"
     assert made[0]["response"] == f"0+1={END}9"
 
 

@@ -166,34 +166,68 @@ def table(flag, artifact):
     return argument
 
 
-def given(artifact, beside=None):
-    """Params function: the settings of a step on the way to an artifact, as JSON.
+def settings_of(wildcards, artifact):
+    """An experiment, the artifact that its job works for, its round, and whether it draws rollouts."""
+    rollouts = wildcards.get("draws", "").endswith("rollouts")
+    kind = wildcards.model.partition("-")[0] if artifact == "model" else artifact
+    experiment = CONFIG.experiments[wildcards.experiment]
+    return experiment, "posterior" if rollouts else kind, round_of(wildcards), rollouts
 
-    `beside` is a finished artifact that these settings must not contradict; the function stops
-    when they do, and when the artifact is the parent's, so that nothing is made twice or lost.
-    """
+
+def given(artifact):
+    """Params function: the settings of a step on the way to an artifact, as JSON."""
 
     def settings(wildcards):
-        name, round_ = wildcards.experiment, round_of(wildcards)
-        kind = wildcards.model.partition("-")[0] if artifact == "model" else artifact
-        rollouts = wildcards.get("draws", "").endswith("rollouts")
-        kind = "posterior" if rollouts else kind
-        experiment = CONFIG.experiments[name]
-        now = experiments.step_settings(experiment, kind, round_, rollouts)
-        if beside is not None:
-            home = experiments.home(CONFIG, name, kind, round_)
-            finished = Path(beside.format(**dict(wildcards.items())))
-            wanted = experiments.sections(experiment, kind, round_)
-            try:
-                if home != name:
-                    there = Path("results", home, *finished.parts[2:])
-                    raise UserError(f"{name} uses what {home} makes: ask for {there}")
-                experiments.check_fresh(finished, now, wanted, name)
-            except UserError as error:
-                raise WorkflowError(str(error)) from None
-        return json.dumps(now)
+        return json.dumps(experiments.step_settings(*settings_of(wildcards, artifact)))
 
     return settings
+
+
+# Finished work that is never made anew unasked, and where it lies.
+KEPT = {
+    "questions": "results/{experiment}/questions.parquet",
+    "base": "results/{experiment}/models/base",
+    "model": "results/{experiment}/models/{model}",
+    "traces": "results/{experiment}/{draws}/traces/shard-{shard}.parquet",
+    "scores": "results/{experiment}/{draws}/scores/{role}/shard-{shard}.parquet",
+    "answers": "results/{experiment}/{draws}/answers/shard-{shard}.parquet",
+    "verdicts": "results/{experiment}/{draws}/verdicts/shard-{shard}.parquet",
+}
+
+
+def is_kept(artifact, wildcards):
+    """Whether a job's output is there and is what its settings would make.
+
+    Stops where they would make another one, and where the output is a parent's.
+    """
+    name = wildcards.experiment
+    experiment, kind, round_, rollouts = settings_of(wildcards, artifact)
+    finished = Path(KEPT[artifact].format(**dict(wildcards.items())))
+    home = experiments.home(CONFIG, name, kind, round_)
+    try:
+        if home != name:
+            there = Path("results", home, *finished.parts[2:])
+            raise UserError(f"{name} uses what {home} makes: ask for {there}")
+        now = experiments.step_settings(experiment, kind, round_, rollouts)
+        wanted = experiments.sections(experiment, kind, round_)
+        return experiments.is_fresh(finished, now, wanted, name)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def keep(artifact, find=None):
+    """Input function: what `find` finds, its age ignored while the job's output is kept.
+
+    So neither a touched file nor a new checkout has anything made anew. Input functions are asked
+    for every job, so this is also where a changed setting stops the run.
+    """
+
+    def where(wildcards):
+        kept = is_kept(artifact, wildcards)
+        found = find(wildcards) if find else []
+        return ancient(found) if kept and found else found
+
+    return where
 
 
 def gpus(kind):

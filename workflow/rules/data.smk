@@ -15,24 +15,28 @@ rule settings:
 
 rule questions:
     """Make, read or fetch the questions, and set some aside for evaluation."""
+    input:
+        keep("questions"),
     output:
-        training="results/{experiment}/questions.parquet",
+        training=KEPT["questions"],
         held_out="results/{experiment}/heldout.parquet",
     log:
         "logs/{experiment}/questions.log",
     params:
-        settings=given("questions", beside="results/{experiment}/questions.parquet"),
+        settings=given("questions"),
     shell:
         stage("questions --out {output.training:q} --held-out {output.held_out:q}")
 
 
 rule base:
     """Get the base model: made with random weights, a local directory, or from the hub."""
+    input:
+        keep("base"),
     output:
-        directory("results/{experiment}/models/base"),
+        directory(KEPT["base"]),
     log:
         "logs/{experiment}/base.log",
     params:
-        settings=given("base", beside="results/{experiment}/models/base"),
+        settings=given("base"),
     shell:
         stage("base --out {output:q}")

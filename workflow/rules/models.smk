@@ -4,8 +4,8 @@
 rule teacher_rows:
     """Rows of the teacher's traces, for the initial model or the first posterior."""
     input:
-        questions=ancient(made("questions")),
-        base=ancient(base),
+        questions=made("questions"),
+        base=base,
     output:
         "results/{experiment}/teacher_rows/{model}.parquet",
     log:
@@ -19,14 +19,14 @@ rule teacher_rows:
 rule finetune:
     """Fine-tune a model on weighted rows."""
     input:
-        rows=ancient(rows_of),
-        base=ancient(start_of),
+        rows=keep("model", rows_of),
+        base=keep("model", start_of),
     output:
-        directory("results/{experiment}/models/{model}"),
+        directory(KEPT["model"]),
     log:
         "logs/{experiment}/models/{model}.log",
     params:
-        settings=given("model", beside="results/{experiment}/models/{model}"),
+        settings=given("model"),
     resources:
         gpu=gpus("finetune"),
         machine=MACHINE,

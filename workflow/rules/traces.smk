@@ -4,16 +4,14 @@
 rule traces:
     """Sample K traces of every question of a shard."""
     input:
-        questions=ancient(made("questions")),
-        model=ancient(proposal),
+        questions=keep("traces", made("questions")),
+        model=keep("traces", proposal),
     output:
-        update("results/{experiment}/{draws}/traces/shard-{shard}.parquet"),
+        update(KEPT["traces"]),
     log:
         "logs/{experiment}/{draws}/traces/shard-{shard}.log",
     params:
-        settings=given(
-            "traces", beside="results/{experiment}/{draws}/traces/shard-{shard}.parquet"
-        ),
+        settings=given("traces"),
         shards=lambda wildcards: CONFIG.experiments[wildcards.experiment].traces.shards,
     resources:
         gpu=gpus("sampling"),
@@ -30,17 +28,15 @@ rule traces:
 rule scores:
     """Score a shard's traces under the prior or the posterior."""
     input:
-        questions=ancient(made("questions")),
-        traces=ancient(same_shard("traces")),
-        model=ancient(scored_model),
+        questions=keep("scores", made("questions")),
+        traces=keep("scores", same_shard("traces")),
+        model=keep("scores", scored_model),
     output:
-        update("results/{experiment}/{draws}/scores/{role}/shard-{shard}.parquet"),
+        update(KEPT["scores"]),
     log:
         "logs/{experiment}/{draws}/scores/{role}/shard-{shard}.log",
     params:
-        settings=given(
-            "scores", beside="results/{experiment}/{draws}/scores/{role}/shard-{shard}.parquet"
-        ),
+        settings=given("scores"),
     resources:
         gpu=gpus("scoring"),
         machine=MACHINE,
@@ -56,17 +52,15 @@ rule scores:
 rule answers:
     """Sample M answers after every closed trace of a shard, from the prior."""
     input:
-        questions=ancient(made("questions")),
-        traces=ancient(same_shard("traces")),
-        model=ancient(prior),
+        questions=keep("answers", made("questions")),
+        traces=keep("answers", same_shard("traces")),
+        model=keep("answers", prior),
     output:
-        update("results/{experiment}/{draws}/answers/shard-{shard}.parquet"),
+        update(KEPT["answers"]),
     log:
         "logs/{experiment}/{draws}/answers/shard-{shard}.log",
     params:
-        settings=given(
-            "answers", beside="results/{experiment}/{draws}/answers/shard-{shard}.parquet"
-        ),
+        settings=given("answers"),
     resources:
         gpu=gpus("sampling"),
         machine=MACHINE,
@@ -82,16 +76,14 @@ rule answers:
 rule verdicts:
     """Verify the answers of a shard."""
     input:
-        questions=ancient(made("questions")),
-        answers=ancient(same_shard("answers")),
+        questions=keep("verdicts", made("questions")),
+        answers=keep("verdicts", same_shard("answers")),
     output:
-        update("results/{experiment}/{draws}/verdicts/shard-{shard}.parquet"),
+        update(KEPT["verdicts"]),
     log:
         "logs/{experiment}/{draws}/verdicts/shard-{shard}.log",
     params:
-        settings=given(
-            "verdicts", beside="results/{experiment}/{draws}/verdicts/shard-{shard}.parquet"
-        ),
+        settings=given("verdicts"),
     threads: workflow.cores or 1
     shell:
         stage(

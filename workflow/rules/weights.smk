@@ -32,7 +32,7 @@ rule rows:
     """Make the training rows of a round's final model, or of a later round's posterior."""
     input:
         questions=made("questions"),
-        base=ancient(base),
+        base=base,
         weights=made("weights.parquet"),
         traces=each_shard("traces"),
         answers=sampled("answers"),
