@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     settings: StepSettings = args.settings
 
     model = command.model_directory(args.model)
-    same_tokenizer(args.traces, model)
+    store.same_tokenizer(args.traces, model)
     questions = store.read_table(args.questions, tables.QUESTIONS, ["question", "answer_kind"])
     traces = store.read_table(args.traces, tables.TRACES, ["token_ids", "closed"])
     requests = answer_requests(questions, traces, settings, command.load_tokenizer(model))
@@ -63,16 +63,6 @@ def main(argv: list[str] | None = None) -> None:
             tokenizer=store.tokenizer_digest(model),
         )
         kept.finish(seeds, made)
-
-
-def same_tokenizer(traces: Path, model: Path) -> None:
-    """Refuse a model whose tokenizer differs from that of the model that wrote the traces."""
-    wrote = store.read_provenance(traces).get("tokenizer")
-    if wrote is not None and wrote != store.tokenizer_digest(model):
-        raise UserError(
-            f"{model}: its tokenizer differs from that of the model that wrote {traces}; token ids "
-            "mean different texts to them. Prior and posterior must come from one base model"
-        )
 
 
 def answer_requests(

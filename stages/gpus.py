@@ -36,7 +36,7 @@ def start(step: str, count: int, arguments: list[str]) -> list[str]:
     """The command line that runs a step on `count` devices."""
     if step == "finetune" and count > 1:
         launcher = ["accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
-        launcher += ["--dynamo_backend", "no", "--num_processes", str(count)]
+        launcher += ["--dynamo_backend", "no", "--multi_gpu", "--num_processes", str(count)]
         launcher += ["--main_process_port", "0", "-m"]  # 0: a free one, as two may run at once
         return [sys.executable, "-m", *launcher, f"stages.{step}", *arguments]
     return [sys.executable, "-m", f"stages.{step}", *arguments]

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         if args.weights is None:
             raise UserError("--weights is needed with --traces")
-        _same_tokenizer(args.traces, args.tokenizer)
+        store.same_tokenizer(args.traces, args.tokenizer)
         selected = _selected(args.traces, args.weights)
         answers = _first_correct(args.answers, args.verdicts, settings)
         rows = list(final_rows(questions, selected, answers, maker, settings))
@@ -62,12 +62,6 @@ def main(argv: list[str] | None = None) -> None:
         mean_response_tokens=sum(r["n_tokens"] - r["n_prompt_tokens"] for r in rows) / len(rows),
     )
     store.write_table(args.out, tables.ROWS, table, made)
-
-
-def _same_tokenizer(traces: Path, tokenizer: Path) -> None:
-    wrote = store.read_provenance(traces).get("tokenizer")
-    if wrote is not None and wrote != store.tokenizer_digest(tokenizer):
-        raise UserError(f"{tokenizer}: {traces} were written with another tokenizer")
 
 
 def _selected(traces: Path, weights: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages import command, prompts, store, tables
-from stages.answers import same_tokenizer
 from stages.errors import UserError
 from stages.settings import StepSettings
 
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     settings: StepSettings = args.settings
 
     model = command.model_directory(args.model)
-    same_tokenizer(args.traces, model)
+    store.same_tokenizer(args.traces, model)
     temperature = scoring_temperature(settings, args.role)
     questions = {q["question_id"]: q for q in read_questions(args.questions)}
     keys = trace_keys(args.traces, questions)

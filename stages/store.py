@@ -300,6 +300,16 @@ def tokenizer_digest(model: Path) -> str:
     )
 
 
+def same_tokenizer(traces: Path, model: Path) -> None:
+    """Refuse a model whose tokenizer differs from that of the model that wrote the traces."""
+    wrote = read_provenance(traces).get("tokenizer")
+    if wrote is not None and wrote != tokenizer_digest(model):
+        raise UserError(
+            f"{model}: its tokenizer differs from that of the model that wrote {traces}; token ids "
+            "mean different texts to them. Prior and posterior must come from one base model"
+        )
+
+
 # The journal -------------------------------------------------------------------------------------
 
 

@@ -212,7 +212,7 @@ def is_kept(artifact, wildcards):
         wanted = experiments.sections(experiment, kind, round_)
         return experiments.is_fresh(finished, now, wanted, name)
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(f"error: {error}")  # a WorkflowError would be shown with a traceback here
 
 
 def keep(artifact, find=None):
@@ -246,6 +246,11 @@ def cores(kind):
         return 1 if gpus(kind)(wildcards) else workflow.cores or 1
 
     return count
+
+
+def training_cores(wildcards):
+    """Threads function: the first two models are trained side by side, the others alone."""
+    return cores("finetune")(wildcards) if wildcards.model.startswith("final") else 1
 
 
 def stage(command, takes_gpus=False):

