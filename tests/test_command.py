@@ -133,6 +133,6 @@ def test_no_source_file_is_too_long_to_read() -> None:
         str(path.relative_to(ROOT)): lines
         for folder in ("stages", "workflow", "bench")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".smk") and (lines := path.read_text().count("\n")) > 450
+        if path.suffix in (".py", ".smk") and (lines := path.read_text().count("\n")) > 600
     }
     assert long == {}
