@@ -5,7 +5,8 @@ r"""Column additions: a task whose traces can be checked digit by digit, for the
     1+8=09+3=12+0=12
     1+4=05+9=14+8=22
     2+0=02+0=02+5=07      a number that has no such digit adds 0
-    0+0=00+0=00+1=01
+    0+0=00+0=00+1=01      (a last carry would have a line of its own)
+    =17225
     \boxed{17225}
 
 Lines of a question have the same width, and digits of a column the same place, so that a model of a
@@ -19,7 +20,7 @@ from stages.settings import Addition
 
 
 def addition_trace(numbers: list[int]) -> str:
-    """The teacher's trace: columns from the right, one line each, the last carry on its own."""
+    """The teacher's trace: columns from the right, one line each, last carry, and the sum."""
     lines, total = [], 0
     for column in range(max(len(str(number)) for number in numbers)):
         total //= 10
@@ -29,7 +30,9 @@ def addition_trace(numbers: list[int]) -> str:
             total += digit
             line += f"+{digit}={total:02d}"
         lines.append(line)
-    return "\n".join([*lines, str(total // 10)] if total >= 10 else lines)
+    if total >= 10:
+        lines.append(str(total // 10))
+    return "\n".join([*lines, f"={sum(numbers)}"])
 
 
 def additions(settings: Addition, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
