@@ -325,6 +325,18 @@ def test_ten_thousand_rows_scroll_to_their_end(page):
     assert page.locator("#rows .row").count() < 40
 
 
+def test_typing_that_a_filter_has_answered_does_not_send_the_list_back_to_its_top(page):
+    page.evaluate(
+        """() => {
+            document.getElementById("search").dispatchEvent(new Event("input"));
+            document.getElementById("filter").dispatchEvent(new Event("change"));
+            document.getElementById("list").scrollTop = 1e9;
+        }"""
+    )
+    page.wait_for_timeout(200)  # longer than typing is waited for
+    assert page.evaluate("document.getElementById('list').scrollTop") > 9_900 * 56
+
+
 def test_hostile_texts_stay_texts(page):
     page.evaluate("document.getElementById('list').scrollTop = 0")
     page.locator("#rows .row", has_text="owned").click()

@@ -52,6 +52,7 @@ const ROW = 56;
 let all = [];
 let shown = [];
 let chosen = null;
+let due; // the search that typing has put off
 
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -80,6 +81,7 @@ const FILTERS = {
 };
 
 function search() {
+  clearTimeout(due); // else it would send back to the top whoever has scrolled since
   const words = document.getElementById("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const keep = FILTERS[document.getElementById("filter").value];
   shown = all.filter((e) => keep(e) && words.every((w) => e.text.includes(w)));
@@ -179,10 +181,9 @@ async function examples() {
   const packed = document.getElementById("packed");
   if (!packed) return;
   all = (await unpack(packed.textContent)).map(prepare);
-  let waiting;
   document.getElementById("search").addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(search, 60);
+    clearTimeout(due);
+    due = setTimeout(search, 60);
   });
   document.getElementById("filter").addEventListener("change", search);
   const list = document.getElementById("list");
