@@ -2,8 +2,8 @@
 
 python -m stages.base --settings S --out DIR
 
-It is made with random weights (`model.scratch`), or linked from a local directory or from the hub's
-cache (`model.path`): nothing is copied.
+It is made with random weights (`model.scratch`), or linked, file by file, from a local directory or
+from the hub's cache (`model.path`): nothing is copied.
 """
 
 from pathlib import Path
@@ -31,10 +31,12 @@ def main(argv: list[str] | None = None) -> None:
     with store.atomic(args.out) as unfinished:
         if model.scratch is not None:
             make(model.scratch, derive_seed(args.settings.seed, "base"), unfinished)
-            made = command.provenance("base", args.settings, [], seconds=0.0, device="cpu")
-            store.write_json(unfinished / "provenance.json", made)
+            inputs = []
         else:
-            unfinished.symlink_to(find(model))
+            inputs = [find(model)]
+            link(inputs[0], unfinished)
+        made = command.provenance("base", args.settings, inputs, seconds=0.0, device="cpu")
+        store.write_json(unfinished / "provenance.json", made)
 
 
 def find(model: Model) -> Path:
@@ -58,6 +60,14 @@ def find(model: Model) -> Path:
             f"({type(error).__name__}); check setting model.path and the network"
         ) from None
     return command.model_directory(Path(found))
+
+
+def link(model: Path, out: Path) -> None:
+    """Link the files of a model from a directory of its own, where its provenance has a place."""
+    out.mkdir()
+    for file in model.iterdir():
+        if file.is_file() and file.name != "provenance.json":
+            (out / file.name).symlink_to(file.resolve())
 
 
 def make(scratch: Scratch, seed: int, out: Path) -> None:

@@ -1,0 +1,72 @@
+"""The base model: made from nothing, or linked from where it is, with its provenance beside it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages import base, experiments, store
+from stages.command import load_tokenizer
+from stages.errors import UserError
+from stages.settings import Experiment
+
+
+def get(out: Path, **model: object) -> Path:
+    base.main(["--settings", json.dumps({"model": model}), "--out", str(out)])
+    return out
+
+
+def test_a_model_from_scratch_reads_back_every_character(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(tiny_model)
+    text = "<|im_start|>12+ 3<|begin_of_thought|>=15\n\\boxed{15}<|end_of_solution|><|im_end|>"
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert tokenizer.eos_token == "<|im_end|>"
+
+
+def test_a_local_model_is_linked_and_says_where_it_comes_from(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    linked = get(tmp_path / "base", path=str(tiny_model))
+    assert (linked / "model.safetensors").samefile(tiny_model / "model.safetensors")
+    assert store.model_digest(linked) == store.model_digest(tiny_model)
+    made = store.read_provenance(linked)
+    assert made["step"] == "base" and list(made["inputs"]) == [str(tiny_model)]
+
+
+def test_a_model_that_another_experiment_made_can_be_a_base(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Its own provenance is not the base's: else every setting would look changed."""
+    other = tmp_path / "other"
+    base.link(tiny_model, other)
+    store.write_json(other / "provenance.json", {"settings": {"seed": 7, "model": {"path": "x"}}})
+    linked = get(tmp_path / "base", path=str(other))
+    settings = Experiment.model_validate({"model": {"path": str(other)}})
+    given = experiments.step_settings(settings, "base")
+    assert experiments.is_fresh(linked, given, {"seed", "model"}, "mine")
+    moved = Experiment.model_validate({"model": {"path": "elsewhere"}})
+    with pytest.raises(UserError, match=r"model.path: .* then, 'elsewhere' now"):
+        experiments.is_fresh(
+            linked, experiments.step_settings(moved, "base"), {"seed", "model"}, "mine"
+        )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("./nowhere", "./nowhere: there is no such directory"),
+        ("/no/where/at/all", "/no/where/at/all: there is no such directory"),
+        (None, "model.path is not set"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(path: str | None, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        get(tmp_path / "base", path=path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_holds_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: there is no model here \(no config.json\)"):
+        get(tmp_path / "base", path=str(tmp_path / "empty"))
