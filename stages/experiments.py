@@ -48,22 +48,31 @@ def load(config: Mapping[str, Any]) -> Config:
             f"config.yaml: there is no section {min(strange)!r}; known are defaults, machine and "
             "experiments"
         )
-    given = {name: dict(own or {}) for name, own in (config.get("experiments") or {}).items()}
+    given = {
+        str(name): dict(_mapping(own, f"config.yaml: experiments.{name}"))
+        for name, own in _mapping(config.get("experiments"), "config.yaml: experiments").items()
+    }
     for name in given:
         if not NAME.fullmatch(name):
             raise UserError(
                 f"config.yaml: experiment {name!r}: a name is made of letters, digits, _ and -"
             )
-    parents = {name: own.pop("inherits") for name, own in given.items() if "inherits" in own}
+    parents = {name: str(own.pop("inherits")) for name, own in given.items() if "inherits" in own}
     experiments = {}
     for name in given:
-        merged = dict(config.get("defaults") or {})
+        merged = dict(_mapping(config.get("defaults"), "config.yaml: defaults"))
         for ancestor in reversed(lineage(name, parents, given)):
             merged = _merge(merged, given[ancestor])
         where = f"config.yaml: experiments.{name}"
-        experiments[name] = _validated(Experiment, _finetune_for_all(merged), where)
+        experiments[name] = _validated(Experiment, _finetune_for_all(merged, where), where)
     machine = _validated(Machine, config.get("machine") or {}, "config.yaml: machine")
     return Config(experiments, parents, machine)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value or {}, Mapping):
+        raise UserError(f"{where}: give settings as `name: value`, not {value!r}")
+    return value or {}
 
 
 def _validated(model: Any, values: Mapping[str, Any], where: str) -> Any:
@@ -100,10 +109,12 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _finetune_for_all(values: dict[str, Any]) -> dict[str, Any]:
+def _finetune_for_all(values: dict[str, Any], where: str) -> dict[str, Any]:
     """Lay every model's own section over the common `finetune`."""
-    common = values.get("finetune") or {}
-    own = {model: _merge(common, values.get(model) or {}) for model in MODELS}
+    common = _mapping(values.get("finetune"), f"{where}.finetune")
+    own = {
+        model: _merge(common, _mapping(values.get(model), f"{where}.{model}")) for model in MODELS
+    }
     return {**values, **own}
 
 
@@ -167,7 +178,7 @@ def step_settings(
     """What a step on the way to an artifact is given: its recipe and where it stands.
 
     `rollouts` is for the steps that draw and weigh rollouts of the prior for a later round's
-    posterior (Algorithm 1): w̃ is their accuracy, normalized by question.
+    posterior (Algorithm 1).
     """
     given = recipe(as_rollouts(experiment) if rollouts else experiment, artifact, round_)
     if round_ > 1:
@@ -178,10 +189,17 @@ def step_settings(
 
 
 def as_rollouts(experiment: Experiment) -> Experiment:
-    """The experiment as its rollouts are drawn and weighed: from the prior, by accuracy alone."""
+    """The experiment as its rollouts are drawn from the prior and weighed by w̃ alone.
+
+    w = π_θ(Y_x | x, z) is estimated as `weights.answer` says, or by accuracy where it says none.
+    """
     traces = {"proposal": "prior", "k": experiment.posterior.rollouts}
+    estimate = experiment.weights.answer
+    if estimate == "none":
+        estimate = "accuracy" if experiment.answers.m else "geometric_likelihood"
     weights = {
         "ratio": "none",
+        "answer": estimate,
         "normalize": "question",
         "select": "all",
         "no_candidate": "drop",
@@ -196,6 +214,7 @@ def as_rollouts(experiment: Experiment) -> Experiment:
 
 def home(config: Config, name: str, artifact: str, round_: int = 1) -> str:
     """The experiment whose folder holds an artifact: the oldest ancestor with the same recipe."""
+    round_ = 1 if artifact in ("questions", "base", "initial") else round_  # made once for all
     mine = recipe(config.experiments[name], artifact, round_)
     found = name
     for ancestor in lineage(name, config.parents, config.experiments)[1:]:

@@ -56,6 +56,9 @@ def test_the_papers_settings() -> None:
         ({"a": {"inherits": "tinny"}, "tiny": {}}, "no experiment 'tinny'; did you mean 'tiny'"),
         ({"a": {"inherits": "b"}, "b": {"inherits": "a"}}, "inherits from itself"),
         ({"a/b": {}}, "a name is made of letters, digits"),
+        ({"a": ["traces"]}, "experiments.a: give settings as `name: value`, not"),
+        ({"a": {"finetune": 5}}, "experiments.a.finetune: give settings as `name: value`, not 5"),
+        ({"a": {"inherits": ["b"]}}, "there is no experiment"),
     ],
 )
 def test_mistakes_are_named_with_their_place(given: dict, message: str) -> None:
@@ -123,6 +126,15 @@ def test_gpus_and_evaluation_change_no_model() -> None:
     assert experiments.home(config, "b", "eval-final") == "b"
 
 
+def test_a_child_with_more_rounds_shares_all_that_is_made_once_and_the_rounds_before() -> None:
+    config = load(one={}, two={"inherits": "one", "rounds": 2})
+    for artifact in ("questions", "base", "initial"):
+        assert experiments.home(config, "two", artifact, 2) == "one"
+    assert experiments.home(config, "two", "final", 1) == "one"
+    for artifact in ("posterior", "traces", "final"):
+        assert experiments.home(config, "two", artifact, 2) == "two"
+
+
 def test_later_rounds_depend_on_all_before_them() -> None:
     config = load(**FAMILY)
     assert experiments.home(config, "gml", "posterior", 2) == "gml"  # its prior is gml's own
@@ -142,6 +154,22 @@ def test_rollouts_are_of_the_prior_and_weighed_by_accuracy() -> None:
     assert (settings.round, settings.role) == (2, "posterior")
     assert (settings.traces.proposal, settings.traces.k) == ("prior", 3)
     assert (settings.weights.ratio, settings.weights.select) == ("none", "all")
+    assert (settings.weights.answer, settings.weights.no_candidate) == ("accuracy", "drop")
+
+
+@pytest.mark.parametrize(
+    ("answer", "m", "wanted"),
+    [
+        ("geometric_likelihood", 8, "geometric_likelihood"),
+        ("none", 8, "accuracy"),
+        ("none", 0, "geometric_likelihood"),
+    ],
+)
+def test_rollouts_are_weighed_by_their_answers_even_where_traces_are_not(
+    answer: str, m: int, wanted: str
+) -> None:
+    made = load(a={"weights": {"answer": answer}, "answers": {"m": m}, "rounds": 2})
+    assert experiments.as_rollouts(made.experiments["a"]).weights.answer == wanted
 
 
 # Stale artifacts ---------------------------------------------------------------------------------
@@ -200,3 +228,6 @@ def test_files_that_do_not_say_how_they_were_made_are_taken_as_they_are(tmp_path
     store.write_table(path, tables.VERDICTS, pa.Table.from_pylist([], tables.VERDICTS.schema), {})
     assert fresh(path, load(a={"traces": {"k": 3}}).experiments["a"])
     assert not fresh(tmp_path / "nothing", load(a={}).experiments["a"])
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    assert fresh(tmp_path / "base", load(a={"seed": 3}).experiments["a"], "base")
