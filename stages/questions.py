@@ -67,7 +67,10 @@ def load(source: Questions) -> tuple[list[dict[str, Any]], str | None]:
         raise UserError("settings `questions`: give one of addition, file and dataset")
     rows: list[dict[str, Any]] = []
     for file in files:
-        rows += [as_question(raw, file, n, name) for n, raw in enumerate(read_rows(file), start=1)]
+        before = len(rows)  # the files of a dataset are numbered as one
+        for number, raw in enumerate(read_rows(file), start=1):
+            unnamed = f"{name}-{before + number:06d}"
+            rows.append(as_question(raw, f"{file}: row {number}", unnamed, name))
     check(rows, name)
     return rows, revision
 
@@ -80,7 +83,9 @@ def fetch(source: Questions) -> tuple[list[Path], str]:
     try:
         info = HfApi().dataset_info(source.dataset, revision=source.revision)
         names = [f.rfilename for f in info.siblings or [] if f.rfilename.endswith(SUFFIXES)]
-        wanted = [name for name in names if source.split in name] or names
+        wanted = [name for name in names if source.split in name]
+        if source.split == "train" and len(names) == 1:
+            wanted = names  # the one file of a dataset need not say so
         files = [
             hf_hub_download(source.dataset, name, repo_type="dataset", revision=info.sha)
             for name in sorted(wanted)
@@ -91,27 +96,31 @@ def fetch(source: Questions) -> tuple[list[Path], str]:
             "questions.dataset and the network, or download it and set questions.file"
         ) from None
     if not files:
-        raise UserError(f"dataset {source.dataset}: holds no .parquet, .jsonl or .json file")
+        raise UserError(
+            f"dataset {source.dataset}: holds no .parquet, .jsonl or .json file whose name has "
+            f"{source.split!r} in it (questions.split); its files are {', '.join(names) or 'none'}"
+        )
     return [Path(file) for file in files], info.sha
 
 
 SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL, JSON or Parquet file as dictionaries."""
-    if not file.exists():
-        raise UserError(f"{file}: there is no such file (setting questions.file)")
-    if file.suffix == ".parquet":
-        try:
+def read_rows(file: Path) -> list[Any]:
+    """Rows of a JSONL, JSON or Parquet file."""
+    try:
+        if file.suffix == ".parquet":
             return pq.read_table(file).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file}: cannot be read as Parquet: {error}") from None
-    text = file.read_text(encoding="utf-8")
-    if file.suffix == ".json":
-        return json.loads(text)
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".json":
+            return json.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"{file}: there is no such file (setting questions.file)") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        kind = "Parquet" if file.suffix == ".parquet" else "JSON in UTF-8"
+        raise UserError(f"{file}: cannot be read as {kind}: {error}") from None
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # texts may hold other line breaks
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -120,11 +129,24 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def as_question(raw: dict[str, Any], file: Path, number: int, name: str) -> dict[str, Any]:
-    """A row of the `questions` table from one of ours or from a `conversations` row."""
-    where = f"{file}: row {number}"
-    if "conversations" in raw:
-        return _from_conversation(raw, where, f"{name}-{number:06d}", name)
+def as_question(raw: Any, where: str, unnamed: str, name: str) -> dict[str, Any]:
+    """A row of the `questions` table from one of ours or from a `conversations` row.
+
+    Parameters
+    ----------
+    raw : Any
+        What the file holds.
+    where : str
+        File and row, for messages.
+    unnamed : str
+        The question's id if it has none of its own.
+    name : str
+        What the set of questions is called.
+    """
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: a row is an object of columns and values, not {raw!r:.40}")
+    if raw.get("conversations") is not None:
+        return _from_conversation(raw, where, unnamed, name)
     known = [column.name for column in tables.QUESTIONS.columns]
     strange = [column for column in raw if column not in known]
     if strange or "question" not in raw:
@@ -134,7 +156,7 @@ def as_question(raw: dict[str, Any], file: Path, number: int, name: str) -> dict
             "question and one of answer and solution"
         )
     row = {column: raw.get(column) for column in known}
-    row["question_id"] = str(raw.get("question_id") or f"{name}-{number:06d}")
+    row["question_id"] = unnamed if raw.get("question_id") is None else str(raw["question_id"])
     row["source"] = raw.get("source") or name
     row["answer"] = None if raw.get("answer") is None else str(raw["answer"])
     if raw.get("tests") is not None and not isinstance(raw["tests"], str):
@@ -155,8 +177,13 @@ def _from_conversation(
     raw: dict[str, Any], where: str, question_id: str, name: str
 ) -> dict[str, Any]:
     """A hub row: the user's turn asks, the assistant's holds thought and solution with markers."""
-    turns = {turn.get("from"): turn.get("value") for turn in raw["conversations"]}
-    if not turns.get("user") or not turns.get("assistant"):
+    try:
+        turns = {turn["from"]: turn["value"] for turn in raw["conversations"]}
+    except (TypeError, KeyError):
+        raise UserError(
+            f"{where}: conversations are a list of turns, each from and value"
+        ) from None
+    if not all(isinstance(turns.get(who), str) for who in ("user", "assistant")):
         raise UserError(f"{where}: conversations need a turn from user and one from assistant")
     trace, solution = prompts.split_response(turns["assistant"])
     if solution is None:
@@ -180,6 +207,14 @@ def _from_conversation(
 
 
 def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
+    for column in ("question", "solution", "trace", "source"):
+        if not isinstance(row[column], str) and (row[column] is not None or column == "question"):
+            raise UserError(f"{where}: {column} must be a text, not {row[column]!r:.40}")
+    options = row["options"]
+    if options is not None and not (
+        isinstance(options, list) and all(isinstance(text, str) for text in options)
+    ):
+        raise UserError(f"{where}: options must be a list of texts, not {options!r:.40}")
     kind = row["answer_kind"]
     if kind not in KINDS:
         raise UserError(f"{where}: answer_kind {kind!r} is none of {', '.join(KINDS)}")

@@ -66,13 +66,31 @@ def test_our_own_columns(tmp_path: Path, suffix: str) -> None:
     assert (rows[0]["answer_kind"], rows[0]["source"], rows[0]["trace"]) == ("math", "own", None)
 
 
+def test_values_that_are_easily_lost(tmp_path: Path) -> None:
+    """An id of 0, a number as answer, and a line separator inside a text."""
+    row = {"question_id": 0, "question": "one\u2028two\x85three", "answer": 6}
+    (tmp_path / "q.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n")
+    rows, _ = make(tmp_path, file=str(tmp_path / "q.jsonl"))
+    assert (rows[0]["question_id"], rows[0]["answer"]) == ("0", "6")
+    assert rows[0]["question"] == row["question"]
+
+
+def test_tests_of_a_program_may_be_json_or_its_text(tmp_path: Path) -> None:
+    tests = {"kind": "stdin", "inputs": ["1\n"], "outputs": ["2\n"]}
+    asked = [{"question": "q", "solution": "s", "tests": t} for t in (tests, json.dumps(tests))]
+    rows, _ = make(tmp_path, file=str(write(tmp_path / "q.jsonl", asked)))
+    assert [row["answer_kind"] for row in rows] == ["code", "code"]
+    assert [json.loads(row["tests"]) for row in rows] == [tests, tests]
+
+
 def test_a_dataset_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub is not there in tests: two of its functions are replaced, the files are real."""
     import huggingface_hub
 
-    write(tmp_path / "train-0.parquet", [CONVERSATION])
-    write(tmp_path / "test-0.parquet", [CONVERSATION] * 5)
-    listed = [SimpleNamespace(rfilename=f"{s}-0.parquet") for s in ("train", "test")]
+    files = {"train-0": 1, "train-1": 2, "test-0": 5}
+    for name, count in files.items():
+        write(tmp_path / f"{name}.parquet", [CONVERSATION] * count)
+    listed = [SimpleNamespace(rfilename=f"{name}.parquet") for name in files]
     info = SimpleNamespace(sha="abc", siblings=[*listed, SimpleNamespace(rfilename="README.md")])
     asked = []
 
@@ -87,7 +105,9 @@ def test_a_dataset_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     rows, _ = make(tmp_path, dataset="owner/stratos", revision="abc")
     assert asked == [("owner/stratos", "abc")]
-    assert [row["question_id"] for row in rows] == ["owner/stratos-000001"]
+    assert [row["question_id"] for row in rows] == [f"owner/stratos-00000{n}" for n in (1, 2, 3)]
+    with pytest.raises(UserError, match=r"'validation' in it .* files are train-0"):
+        make(tmp_path, dataset="owner/stratos", split="validation")
     made = store.read_provenance(tmp_path / "out.parquet")
     assert made["dataset_revision"] == "abc"
 
@@ -123,6 +143,12 @@ def test_limit_and_held_out_are_drawn_by_the_seed(tmp_path: Path) -> None:
         ([{**OURS, "answer_kind": "code"}], "answer_kind is code, but there are no tests"),
         ([{"question": "q", "solution": "s", "answer_kind": "math"}], "there is no answer"),
         ([{"conversations": [{"from": "user", "value": "q"}]}], "a turn from user and one from"),
+        ([{"conversations": "q"}], "row 1: conversations are a list of turns"),
+        ([OURS, [1, 2]], "row 2: a row is an object of columns and values"),
+        ([{**OURS, "question": 5}], "row 1: question must be a text, not 5"),
+        ([{**OURS, "question": None}], "row 1: question must be a text, not None"),
+        ([{**OURS, "trace": ["a"]}], "row 1: trace must be a text"),
+        ([{**OURS, "answer": "B", "options": "x"}], "row 1: options must be a list of texts"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, rows: list[dict], message: str) -> None:
@@ -136,6 +162,13 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(json.dumps(OURS) + "\n{oops\n")
     with pytest.raises(UserError, match=r"q\.jsonl: line 2 is no JSON"):
         make(tmp_path, file=str(tmp_path / "q.jsonl"))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("q.jsonl", "JSON in UTF-8"), ("q.parquet", "Parquet")])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(b'{"question": "\xe9"}')
+    with pytest.raises(UserError, match=rf"{name}: cannot be read as {kind}"):
+        make(tmp_path, file=str(tmp_path / name))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
