@@ -279,7 +279,7 @@ def finish(
         left = {**made, **cost, "identity": journal.identity}
         data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
         store.write_table(journal.output, tables.SAMPLES, data, left)
-        journal.path.unlink()
+        journal.discard()
 
 
 def identity(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,16 +68,19 @@ def iter_tables(
     path: Path, table: Table, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
     """Yield the shards of a table one at a time, each checked as by `read_table` save for keys."""
-    names = [c.name for c in table.columns if columns is None or c.name in {*columns, *table.key}]
+    names = _wanted(table, columns)
     for file in shards(path):
-        yield _read_file(file, table, names)
+        with _reading(file):
+            parquet = _open(file, table, names)
+            found = parquet.read([n for n in names if n in parquet.schema_arrow.names])
+        yield _fit(found, table, names, file)
 
 
 def iter_batches(
     path: Path, table: Table, columns: Sequence[str] | None = None, rows: int = ROWS_PER_GROUP
 ) -> Iterator[pa.Table]:
     """The same in pieces of at most so many rows, for tables that do not fit into memory."""
-    names = [c.name for c in table.columns if columns is None or c.name in {*columns, *table.key}]
+    names = _wanted(table, columns)
     for file in shards(path):
         with _reading(file):
             parquet = _open(file, table, names)
@@ -87,11 +91,8 @@ def iter_batches(
                 first += len(batch)
 
 
-def _read_file(file: Path, table: Table, names: list[str]) -> pa.Table:
-    with _reading(file):
-        parquet = _open(file, table, names)
-        found = parquet.read([n for n in names if n in parquet.schema_arrow.names])
-    return _fit(found, table, names, file)
+def _wanted(table: Table, columns: Sequence[str] | None) -> list[str]:
+    return [c.name for c in table.columns if columns is None or c.name in {*columns, *table.key}]
 
 
 def _open(file: Path, table: Table, names: list[str]) -> pq.ParquetFile:
@@ -156,11 +157,11 @@ def read_provenance(path: Path) -> dict[str, Any]:
     """
     if (path / "provenance.json").exists():
         return json.loads((path / "provenance.json").read_text())
+    if (path / "config.json").exists():
+        return {}  # a model that somebody else made
     file = shards(path)[0]
-    try:
+    with _reading(file):
         metadata = pq.read_metadata(file).metadata or {}
-    except (pa.ArrowException, OSError):
-        raise UserError(f"{file}: cannot be read as Parquet; delete it and run again") from None
     return json.loads(metadata.get(b"provenance", b"{}"))
 
 
@@ -171,20 +172,26 @@ def read_provenance(path: Path) -> dict[str, Any]:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write a file or a folder to; rename it when all went well.
 
-    Whoever reads `path` finds all of it or nothing. What was written is removed on failure.
+    Whoever reads `path` finds all of it or nothing. What was written is removed on failure, and
+    what a killed process left behind by the next one: a model is large.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = path.with_name(f".{path.name}.tmp")
+    _remove(unfinished)
     try:
         yield unfinished
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+        if path.is_dir():
+            _remove(path)
         unfinished.replace(path)
     finally:
-        if unfinished.is_dir() and not unfinished.is_symlink():
-            shutil.rmtree(unfinished, ignore_errors=True)
-        else:
-            unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -314,10 +321,11 @@ def same_tokenizer(traces: Path, model: Path) -> None:
 
 
 class Journal:
-    """Finished rows of an unfinished table, in `<output>.partial`, one JSON line each.
+    """Finished rows of an unfinished table, one JSON line each, in the folder `<output>.partial`.
 
-    Used as a context manager. Rows that an earlier run finished, in the journal or in an output of
-    the same identity (an output made with a smaller K, for instance), count as done.
+    Its name begins with an underscore, so that it is no data to pandas and pyarrow where they read
+    a folder of shards. Used as a context manager. Rows that an earlier run finished, in the journal
+    or in an output of the same identity (made with a smaller K, for instance), count as done.
 
     Parameters
     ----------
@@ -337,7 +345,7 @@ class Journal:
 
     def __init__(self, output: Path, table: Table, identity: Mapping[str, Any]) -> None:
         self.output = output
-        self.path = output.with_name(output.name + ".partial")
+        self.path = output.with_name(output.name + ".partial") / "_rows.jsonl"
         self.table = table
         self.identity = digest({"table": table.name, **identity})
         self._offsets: dict[Key, int] = {}
@@ -351,14 +359,13 @@ class Journal:
         except BlockingIOError:
             self._file.close()
             raise UserError(
-                f"{self.path}: another process is writing {self.output.name}; wait for it, or "
-                "end it"
+                f"{self.output}: another process is writing it; wait for it, or end it"
             ) from None
         self._started = time.monotonic()
         if not self._recover():
             self._file.truncate(0)
             self._write({"identity": self.identity})
-            self._adopt_output()
+        self._adopt_output()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -393,7 +400,12 @@ class Journal:
         """Write the rows of these keys, in their order, as the output, and remove the journal."""
         marked = {**provenance, "identity": self.identity}
         write_table(self.output, self.table, self._pieces(keys), marked)
-        self.path.unlink()
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the journal, its rows being safe elsewhere."""
+        self._file.close()  # an open file would keep its folder alive on network file systems
+        _remove(self.path.parent)
 
     def _pieces(self, keys: Iterable[Key]) -> Iterator[pa.Table]:
         rows: list[dict[str, Any]] = []
@@ -420,8 +432,11 @@ class Journal:
         """Append one line in one system call and give its offset."""
         offset = self._file.seek(0, os.SEEK_END)
         line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        while line:  # a pipe or a full disk may take less than all
-            line = line[self._file.write(line) :]
+        try:
+            while line:  # a full disk may take less than all
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         return offset
 
     def _recover(self) -> bool:
@@ -436,6 +451,8 @@ class Journal:
                 if record is None:
                     break
                 if number == 0 and record.get("identity") != self.identity:
+                    dropped = f"{self.path.parent}: begun with other settings or inputs, dropped"
+                    print(dropped, file=sys.stderr)
                     return False
                 if "row" in record:
                     self._offsets[self._key(record["row"])] = offset
@@ -450,6 +467,6 @@ class Journal:
         earlier = read_provenance(self.output)
         if earlier.get("identity") != self.identity:
             return
-        self._earlier_seconds = earlier.get("seconds", 0.0)
+        self._earlier_seconds = max(self._earlier_seconds, earlier.get("seconds", 0.0))
         for row in read_table(self.output, self.table).to_pylist():
             self.append(row)

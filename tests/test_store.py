@@ -5,8 +5,11 @@ import multiprocessing
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -122,6 +125,24 @@ def test_a_directory_is_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "model").iterdir()] == ["new"]
 
 
+def test_what_a_killed_process_left_behind_is_removed(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from stages import store
+with store.atomic(Path({str(tmp_path)!r}) / "model") as unfinished:
+    unfinished.mkdir()
+    (unfinished / "half").touch()
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code])
+    assert not (tmp_path / "model").exists() and len(list(tmp_path.iterdir())) == 1
+    with store.atomic(tmp_path / "model") as unfinished:
+        unfinished.mkdir()
+        (unfinished / "whole").touch()
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")] == ["model", "model/whole"]
+
+
 def test_json_without_numbers_that_json_lacks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.write_json(tmp_path / "x.json", {"a": float("nan")})
@@ -164,7 +185,9 @@ def test_a_torn_last_line_costs_only_itself(tmp_path: Path, torn: int) -> None:
 
 
 def test_a_journal_torn_in_its_first_line_starts_afresh(tmp_path: Path) -> None:
-    (tmp_path / "v.parquet.partial").write_bytes(b'{"identi')
+    torn = journal(tmp_path).path
+    torn.parent.mkdir()
+    torn.write_bytes(b'{"identi')
     with journal(tmp_path) as begun:
         assert len(begun) == 0
         begun.append(ROWS[0])
@@ -172,11 +195,38 @@ def test_a_journal_torn_in_its_first_line_starts_afresh(tmp_path: Path) -> None:
         assert len(again) == 1
 
 
-def test_a_journal_of_other_settings_starts_afresh(tmp_path: Path) -> None:
+def test_a_journal_of_other_settings_starts_afresh_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     with journal(tmp_path, temperature=1) as first:
         first.append(ROWS[0])
     with journal(tmp_path, temperature=2) as second:
         assert len(second) == 0
+    assert "v.parquet.partial: begun with other settings or inputs, dropped" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_adoption_that_was_killed_is_completed(tmp_path: Path) -> None:
+    """A longer table begins with the rows of the finished one: none of them is lost on the way."""
+    with journal(tmp_path) as first:
+        for row in ROWS:
+            first.append(row)
+        first.finish(KEYS, {})
+    with journal(tmp_path) as adopting:
+        path = adopting.path
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    with journal(tmp_path) as again:
+        assert len(again) == 4
+
+
+def test_a_folder_of_shards_can_be_read_while_a_step_works_on_it(tmp_path: Path) -> None:
+    store.write_table(tmp_path / "shard-0.parquet", tables.VERDICTS, verdicts(ROWS), {})
+    with store.Journal(tmp_path / "shard-1.parquet", tables.VERDICTS, {}) as working:
+        working.append({**ROWS[0], "m": 1})
+        assert (tmp_path / "shard-1.parquet.partial").exists()
+        assert len(pd.read_parquet(tmp_path)) == 4
+        assert store.read_table(tmp_path, tables.VERDICTS).num_rows == 4
 
 
 def test_a_finished_table_is_extended(tmp_path: Path) -> None:
@@ -187,6 +237,9 @@ def test_a_finished_table_is_extended(tmp_path: Path) -> None:
     with journal(tmp_path) as second:
         assert len(second) == 2
         assert second.seconds >= 5
+        second.append(ROWS[2])
+    with journal(tmp_path) as killed_meanwhile:
+        assert len(killed_meanwhile) == 3
     with journal(tmp_path, other=1) as third:
         assert len(third) == 0
 

@@ -185,7 +185,7 @@ def test_a_killed_run_goes_on_where_it_stood(workflow: Workflow) -> None:
     target = "results/mini/round-1/traces/shard-0000.parquet"
     command = [sys.executable, "-m", "snakemake", "-j2", target]
     running = subprocess.Popen(command, cwd=workflow.folder, stderr=subprocess.DEVNULL)
-    journal = workflow.folder / f"{target}.partial"
+    journal = workflow.folder / f"{target}.partial/_rows.jsonl"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 30):
         assert running.poll() is None
     running.kill()
