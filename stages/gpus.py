@@ -7,12 +7,15 @@ has ended, however it ended. With N = 0 the step sees no GPU. Fine-tuning on sev
 one process a device, through `accelerate launch`.
 """
 
+import contextlib
 import fcntl
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from stages import command
@@ -46,7 +49,7 @@ def visible() -> list[str]:
     """Devices this job may use: CUDA_VISIBLE_DEVICES where it is set (Slurm does), else all."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return [device for device in allowed.split(",") if device.strip()]
+        return [device for device in allowed.split(",") if device.strip() not in ("", "-1")]
     ask = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
@@ -72,29 +75,64 @@ def take(count: int, devices: list[str], locks: Path) -> list[str]:
         )
     if count == 0:
         return []
-    locks.mkdir(mode=0o777, parents=True, exist_ok=True)
-    with (locks / "queue").open("w") as queue:
-        fcntl.flock(queue, fcntl.LOCK_EX)
+    with _for_all_users():
+        locks.mkdir(parents=True, exist_ok=True)
+    queue = _lock_file(locks / "queue")
+    try:
+        told = not _hold(queue)
+        if told:
+            _tell(count, devices)
+            fcntl.flock(queue, fcntl.LOCK_EX)
         taken: list[str] = []
         while True:
-            for device in devices:
-                if device not in taken and _hold(locks / f"gpu-{device}"):
-                    taken.append(device)
-                if len(taken) == count:
-                    return taken
+            free = (d for d in devices if d not in taken and _hold_device(d, locks))
+            taken += itertools.islice(free, count - len(taken))
+            if len(taken) == count:
+                return taken
+            if not told:
+                told = True
+                _tell(count, devices)
             time.sleep(0.2)
+    finally:
+        os.close(queue)
 
 
-def _hold(lock: Path) -> bool:
+def _tell(count: int, devices: list[str]) -> None:
+    print(f"waiting for {count} of the GPUs {','.join(devices)}", file=sys.stderr)
+
+
+def _hold_device(device: str, locks: Path) -> bool:
     """Try to lock a device; the open file is handed on to the step, and the lock with it."""
-    file = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+    lock = _lock_file(locks / f"gpu-{device.replace('/', '_')}")
+    held = _hold(lock)
+    if held:
+        os.set_inheritable(lock, True)
+    else:
+        os.close(lock)
+    return held
+
+
+def _hold(lock: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(file)
         return False
-    os.set_inheritable(file, True)
     return True
+
+
+def _lock_file(path: Path) -> int:
+    with _for_all_users():
+        return os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NOFOLLOW, 0o666)
+
+
+@contextlib.contextmanager
+def _for_all_users() -> Iterator[None]:
+    """Make files that other users of this machine can lock too."""
+    before = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -77,6 +78,35 @@ def test_a_job_for_many_devices_is_not_starved_by_later_ones(tmp_path: Path) -> 
     taken_by(late)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two users")
+def test_two_users_of_a_machine_share_the_locks() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        locks = str(Path(folder) / "locks")
+        jobs = []
+        for user in ("65533", "65534"):
+            become = f"import os; os.umask(0o077); os.setgid({user}); os.setuid({user}); taken ="
+            script = HOLD.replace("taken =", become)
+            command = [sys.executable, "-c", script, "1", "0,1", locks, "20"]
+            jobs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        try:
+            assert sorted(taken_by(job) for job in jobs) == [["0"], ["1"]]
+        finally:
+            for job in jobs:
+                job.kill()
+                job.wait()
+
+
+def test_who_waits_says_so(tmp_path: Path) -> None:
+    first = holder(1, "0", tmp_path, 60)
+    taken_by(first)
+    command = [sys.executable, "-c", HOLD, "1", "0", str(tmp_path), "0"]
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert second.stderr.readline() == "waiting for 1 of the GPUs 0\n"
+    first.kill()
+    assert taken_by(second) == ["0"]
+
+
 def test_more_than_there_are_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"takes 2 GPU\(s\) .* but 1 are to be had"):
         gpus.take(2, ["0"], tmp_path)
@@ -85,8 +115,9 @@ def test_more_than_there_are_is_refused_in_a_sentence(tmp_path: Path) -> None:
 def test_a_job_starts_from_the_devices_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert gpus.visible() == ["3", "5"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus.visible() == []
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert gpus.visible() == []
 
 
 def test_a_step_sees_its_own_devices_and_fails_before_it_starts_without_them() -> None:
