@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from stages import command, prompts, store, tables
-from stages.engines import Draw, Request, Sampling
+from stages.engines import Request, Sampling
 from stages.errors import UserError
-from stages.sampling import draw_missing
+from stages.sampling import draw_table
 from stages.seeds import derive_seed
 from stages.settings import StepSettings
 
@@ -30,39 +30,17 @@ def main(argv: list[str] | None = None) -> None:
     store.same_tokenizer(args.traces, model)
     questions = store.read_table(args.questions, tables.QUESTIONS, ["question", "answer_kind"])
     traces = store.read_table(args.traces, tables.TRACES, ["token_ids", "closed"])
-    requests = answer_requests(questions, traces, settings, command.load_tokenizer(model))
-    seeds = {request.key: request.seed for request in requests}
-
-    def row(draw: Draw, text: str) -> dict[str, Any]:
-        return {
-            **dict(zip(tables.ANSWERS.key, draw.key, strict=True)),
-            "seed": seeds[draw.key],
-            "token_ids": draw.token_ids,
-            "answer": text,
-            "n_tokens": len(draw.token_ids),
-            "finish_reason": draw.finish_reason,
-        }
-
-    with store.Journal(args.out, tables.ANSWERS, identity(settings, args, model)) as kept:
-        draw_missing(
-            kept,
-            requests,
-            row,
-            what="answers",
-            model=model,
-            engine=settings.engine,
-            machine=args.machine,
-        )
-        made = command.provenance(
-            "answers",
-            settings,
-            [args.questions, args.traces, model],
-            seconds=kept.seconds,
-            tokens=sum(row["n_tokens"] for row in kept.rows(seeds)),
-            device=command.device_name(),
-            tokenizer=store.tokenizer_digest(model),
-        )
-        kept.finish(seeds, made)
+    draw_table(
+        tables.ANSWERS,
+        answer_requests(questions, traces, settings, command.load_tokenizer(model)),
+        lambda text: {"answer": text},
+        out=args.out,
+        identity=identity(settings, args, model),
+        inputs=[args.questions, args.traces],
+        model=model,
+        settings=settings,
+        machine=args.machine,
+    )
 
 
 def answer_requests(
@@ -77,7 +55,7 @@ def answer_requests(
     UserError
         A trace's question is not in the table of questions.
     """
-    how = settings.answers
+    how, proposal = settings.answers, settings.traces.proposal
     template = prompts.TEMPLATES[settings.prompts.template]
     sampling = Sampling(
         how.temperature, how.top_p, how.top_k, how.max_tokens, (prompts.END_SOLUTION,)
@@ -97,7 +75,7 @@ def answer_requests(
         context = contexts[name] + trace["token_ids"]
         for m in range(how.m):
             key = (name, trace["k"], m)
-            seed = derive_seed(settings.seed, "answer", settings.round, *key)
+            seed = derive_seed(settings.seed, f"answer-{proposal}", settings.round, *key)
             requests.append(Request(key, context, seed, sampling))
     return requests
 
@@ -108,6 +86,7 @@ def identity(settings: StepSettings, args: Any, model: Path) -> dict[str, Any]:
         "seed": settings.seed,
         "round": settings.round,
         "answers": settings.answers.model_dump(mode="json", exclude={"m"}),
+        "proposal": settings.traces.proposal,
         "engine": settings.engine.model_dump(mode="json"),
         "prompts": settings.prompts.model_dump(mode="json"),
         "questions": store.table_digest(args.questions),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stages import command, prompts, store, tables
-from stages.engines import Draw, Request, Sampling
-from stages.sampling import draw_missing
+from stages.engines import Request, Sampling
+from stages.sampling import draw_table
 from stages.seeds import derive_seed
 from stages.settings import StepSettings
 
@@ -30,28 +30,18 @@ def main(argv: list[str] | None = None) -> None:
     questions = store.read_table(args.questions, tables.QUESTIONS)
     index, count = args.shard
     mine = questions.take(list(range(index, len(questions), count))).to_pylist()
-    requests = trace_requests(mine, settings, command.load_tokenizer(model))
-    with store.Journal(args.out, tables.TRACES, identity(settings, args.questions, model)) as kept:
-        draw_missing(
-            kept,
-            requests,
-            trace_row(requests),
-            what="traces",
-            model=model,
-            engine=settings.engine,
-            machine=args.machine,
-        )
-        made = command.provenance(
-            "traces",
-            settings,
-            [args.questions, model],
-            seconds=kept.seconds,
-            tokens=sum(row["n_tokens"] for row in kept.rows(r.key for r in requests)),
-            device=command.device_name(),
-            tokenizer=store.tokenizer_digest(model),
-            shard=f"{index}/{count}",
-        )
-        kept.finish((r.key for r in requests), made)
+    draw_table(
+        tables.TRACES,
+        trace_requests(mine, settings, command.load_tokenizer(model)),
+        lambda text: {"trace": text, "closed": prompts.END_THOUGHT in text},
+        out=args.out,
+        identity=identity(settings, args.questions, model),
+        inputs=[args.questions],
+        model=model,
+        settings=settings,
+        machine=args.machine,
+        shard=f"{index}/{count}",
+    )
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -83,25 +73,6 @@ def trace_requests(
             seed = derive_seed(settings.seed, f"trace-{how.proposal}", settings.round, *key)
             requests.append(Request(key, context, seed, sampling))
     return requests
-
-
-def trace_row(requests: list[Request]) -> Any:
-    """The function that makes a row of the `traces` table of a draw and its text."""
-    seeds = {request.key: request.seed for request in requests}
-
-    def row(draw: Draw, text: str) -> dict[str, Any]:
-        return {
-            "question_id": draw.key[0],
-            "k": draw.key[1],
-            "seed": seeds[draw.key],
-            "token_ids": draw.token_ids,
-            "trace": text,
-            "n_tokens": len(draw.token_ids),
-            "finish_reason": draw.finish_reason,
-            "closed": prompts.END_THOUGHT in text,
-        }
-
-    return row
 
 
 def identity(settings: StepSettings, questions: Path, model: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import answers, store, tables, traces
+from stages import answers, sampling, store, tables, traces
 from stages.errors import UserError
 
 SETTINGS = {
@@ -70,13 +70,13 @@ def test_raising_k_keeps_the_first_traces_and_draws_the_others(
     out = tmp_path / "t.parquet"
     run(questions_file, tiny_model, out, given=settings(traces={"k": 1}))
     drawn = []
-    original = traces.draw_missing
+    original = sampling.draw_missing
 
     def counting(journal, requests, *args, **kwargs):
         drawn.append(len([r for r in requests if r.key not in journal]))
         return original(journal, requests, *args, **kwargs)
 
-    monkeypatch.setattr(traces, "draw_missing", counting)
+    monkeypatch.setattr(sampling, "draw_missing", counting)
     run(questions_file, tiny_model, out)
     assert drawn == [36]
     pd.testing.assert_frame_equal(rows(out), rows(sampled))
@@ -155,6 +155,16 @@ def test_every_closed_trace_gets_m_distinct_answers(
     assert table["seed"].is_unique
     # a trace's three answers of up to eight random tokens are not copies of one draw
     assert table.groupby(["question_id", "k"])["answer"].nunique().mean() > 2.9
+
+
+def test_answers_to_rollouts_have_noise_of_their_own(
+    questions_file: Path, tiny_model: Path, closed: Path, tmp_path: Path
+) -> None:
+    """In a later round the same question, k and m are drawn twice: for the posterior's rollouts."""
+    given = settings(traces={"proposal": "prior"})
+    of_rollouts = answer(questions_file, tiny_model, closed, tmp_path / "r.parquet", given)
+    of_traces = answer(questions_file, tiny_model, closed, tmp_path / "a.parquet")
+    assert not set(of_rollouts["seed"]) & set(of_traces["seed"])
 
 
 def test_raising_m_keeps_the_first_answers(
