@@ -22,10 +22,14 @@ class TransformersEngine:
         self, model: Path, settings: EngineSettings, machine: Machine, longest: int
     ) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=settings.dtype)
+        # of the model's own wishes (a repetition penalty, for instance) only where it ends
+        ends = loaded.generation_config.eos_token_id
+        self._ends_at = set(ends if isinstance(ends, list) else [ends]) - {None}
+        loaded.generation_config = GenerationConfig(eos_token_id=sorted(self._ends_at) or None)
         self._model = loaded.to(device).eval()
         self._batch = min(BATCH, machine.max_requests)
         self._longest = min(longest, loaded.config.max_position_embeddings)
@@ -57,6 +61,7 @@ class TransformersEngine:
         padder.pad_token = padder.pad_token or padder.eos_token
         inputs = padder.pad(prompts, return_tensors="pt").to(self._model.device)
         width = inputs["input_ids"].shape[1]
+        rooms = [min(how.max_tokens, self._longest - len(r.prompt_token_ids)) for r in batch]
 
         def stopped(rows: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
             tails = [self._ends(row, how) for row in rows[:, width:].tolist()]
@@ -66,13 +71,13 @@ class TransformersEngine:
             rows = self._model.generate(
                 **inputs,
                 do_sample=False,  # the noise of `_OwnNoise` makes the largest logit a draw
-                max_new_tokens=min(how.max_tokens, self._longest - width),
+                max_new_tokens=max(rooms),
                 logits_processor=LogitsProcessorList([_OwnNoise(batch, how)]),
                 stopping_criteria=StoppingCriteriaList([stopped]),
                 pad_token_id=padder.pad_token_id,
             )[:, width:].tolist()
-        for request, row in zip(batch, rows, strict=True):
-            yield self._draw(request, row, how)
+        for request, row, room in zip(batch, rows, rooms, strict=True):
+            yield self._draw(request, row[:room], how)
 
     def _draw(self, request: Request, row: list[int], how: Sampling) -> Draw:
         """Cut the batch's padding off a row: it ends at an end token or at a stop text."""
@@ -83,8 +88,7 @@ class TransformersEngine:
 
     def _ends(self, row: list[int], how: Sampling) -> bool:
         """Whether a row has just ended: with an end token, or with a stop text."""
-        ends = self._model.generation_config.eos_token_id
-        if row[-1] in (ends if isinstance(ends, list) else [ends]):
+        if row[-1] in self._ends_at:
             return True
         # no stop text has more tokens than characters
         window = max((len(stop) for stop in how.stop), default=0)

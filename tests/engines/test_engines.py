@@ -1,6 +1,8 @@
 """Both engines keep the promises of the sampling interface, on one start of each."""
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +84,29 @@ def test_top_k_draws_from_the_k_likeliest(engine: Engine) -> None:
 def test_a_context_that_fills_the_model_is_cut_at_once(engine: Engine) -> None:
     full = Request(("q", 0), [1] * LONGEST, 0, HOW)
     assert draw(engine, [full]) == {("q", 0): Draw(("q", 0), [], "length")}
+
+
+def test_room_is_a_requests_own(engine: Engine) -> None:
+    """A long context beside it does not cut a short one's draw sooner than the model's end."""
+    how = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=LONGEST, stop=())
+    short, long = (Request(("q", n), [1] * n, n, how) for n in (2, LONGEST - 5))
+    together, alone = draw(engine, [short, long]), draw(engine, [short])
+    assert together[short.key] == alone[short.key]
+    assert len(together[long.key].token_ids) <= 5
+
+
+def test_the_model_has_no_wishes_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
+    """Qwen's instruct models ask for a repetition penalty; log-probs would not be of such draws."""
+    wishful = Path(shutil.copytree(tiny_model, tmp_path / "wishful"))
+    wishes = json.loads((wishful / "generation_config.json").read_text())
+    wishes |= {"repetition_penalty": 5.0, "do_sample": True, "top_k": 1, "temperature": 0.1}
+    (wishful / "generation_config.json").write_text(json.dumps(wishes))
+    settings = EngineSettings(name="transformers", dtype="float32")
+    drawn = []
+    for model in (tiny_model, wishful):
+        with open_engine(model, settings, Machine(), LONGEST) as running:
+            drawn.append(draw(running, requests(running, 5)))
+    assert drawn[0] == drawn[1]
 
 
 def test_own_noise_draws_from_the_softmax() -> None:
