@@ -1,64 +1,112 @@
-"""Log-probs of given tokens, without ever holding logits of more than a chunk of them."""
+"""Log-probs of given tokens, without ever holding the logits of all of them."""
 
 import torch
 
-# float32 logits held at a time: on a GPU enough of them to fill it. On a CPU the product wants some
-# tens of tokens, below the 32 MiB from which the C library asks the kernel for new pages each time,
-# and the softmax after it a block that stays in the cache of a core.
-CHUNK_BYTES = {"cpu": 30 << 20, "cuda": 2 << 30}
-BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 2 << 30}
+# float32 logits of the tokens that are worked on at a time. On a CPU these are some hundred tokens,
+# enough for the head to be read seldom; on a GPU enough to fill it.
+CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 2 << 30}
+# Of those, what the softmax goes over at a time: on a CPU what stays in a core's cache.
+TILE_BYTES = {"cpu": 1 << 20, "cuda": 2 << 30}
 
 
-def tokens_in(n_bytes: int, weight: torch.Tensor) -> int:
-    """Tokens whose float32 logits take `n_bytes`, for a head `weight` [vocabulary, hidden]."""
-    return max(1, n_bytes // (4 * weight.shape[0]))
+class Softmax:
+    """The softmax over a head's logits, chunk of tokens by chunk, in memory that is used again.
 
-
-def chunk_size(weight: torch.Tensor) -> int:
-    """Tokens whose logits are held at a time."""
-    return tokens_in(CHUNK_BYTES[weight.device.type], weight)
-
-
-def chunk_logprobs(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    temperature: float = 1.0,
-    with_softmax: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probs of a chunk's targets, and the softmax that they come from.
-
-    Half-precision products are summed *and kept* in float32 where the device can (CUDA): rounding
-    logits of size 20 to bfloat16 is an error of 0.06 nats.
+    Of a chunk's tokens, the logits of one tile of the vocabulary are computed at a time and become
+    exponentials in place; a tile's largest logit and its sum are all that the others need of it.
 
     Parameters
     ----------
-    hidden : [chunk, hidden]
     weight : [vocabulary, hidden]
-    targets : int64 [chunk]
+        The head.
+    n_tokens : int
+        Tokens in all.
+    keep : bool
+        Whether a chunk's exponentials are kept, for its gradient, or only those of a tile.
+
+    Attributes
+    ----------
+    chunks : list of slices
+        Of the tokens.
+    tiles : list of slices
+        Of the vocabulary.
+    """
+
+    def __init__(self, weight: torch.Tensor, n_tokens: int, keep: bool):
+        vocabulary, device = weight.shape[0], weight.device.type
+        chunk = max(1, min(n_tokens, CHUNK_BYTES[device] // (4 * vocabulary)))
+        width = max(1, min(vocabulary, TILE_BYTES[device] // (4 * chunk)))
+        self.chunks = _slices(n_tokens, chunk)
+        self.tiles = _slices(vocabulary, width)
+        self._weight, self._keep = weight, keep
+        room = chunk * (vocabulary if keep else width)
+        self._room = torch.empty(room, dtype=torch.float32, device=weight.device)
+
+    def logprobs(
+        self, hidden: torch.Tensor, targets: torch.Tensor, temperature: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probs of a chunk's targets, and what makes a tile's exponentials probabilities.
+
+        Parameters
+        ----------
+        hidden : [chunk, hidden]
+        targets : int64 [chunk]
+
+        Returns
+        -------
+        float32 [chunk], and float32 [tiles, chunk, 1]
+            `exponentials(tile) * factors[tile]` is the softmax.
+        """
+        chosen, largest, sums = [], [], []
+        for tile in self.tiles:
+            logits = self._logits(hidden, tile)
+            if temperature != 1:
+                logits /= temperature
+            place, inside = within(targets, tile)
+            chosen.append(logits.gather(1, place).masked_fill_(~inside, 0))
+            largest.append(logits.amax(1, keepdim=True))
+            sums.append(logits.sub_(largest[-1]).exp_().sum(1, keepdim=True))
+        tops = torch.stack(largest)
+        top = tops.amax(0)
+        factors = (tops - top).exp_()
+        total = (torch.stack(sums) * factors).sum(0)
+        found = torch.stack(chosen).sum(0) - top - total.log()
+        return found[:, 0], factors.div_(total)
+
+    def exponentials(self, n_tokens: int, tile: slice) -> torch.Tensor:
+        """A tile's exp(logit − the token's largest in the tile): float32 [n_tokens, tile]."""
+        start = n_tokens * tile.start if self._keep else 0
+        size = n_tokens * (tile.stop - tile.start)
+        return self._room[start : start + size].view(n_tokens, -1)
+
+    def _logits(self, hidden: torch.Tensor, tile: slice) -> torch.Tensor:
+        """Logits of a chunk over a tile, in float32.
+
+        Half-precision products are summed *and kept* in float32 where the device can (CUDA):
+        rounding logits of size 20 to bfloat16 is an error of 0.06 nats.
+        """
+        out, weight = self.exponentials(len(hidden), tile), self._weight[tile].t()
+        if hidden.dtype == torch.float32:
+            return torch.mm(hidden, weight, out=out)
+        if hidden.is_cuda:
+            return torch.mm(hidden, weight, out_dtype=torch.float32, out=out)
+        return out.copy_(torch.mm(hidden, weight))
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def within(targets: torch.Tensor, tile: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Place of each target in a tile (any place where it is outside), and whether it is inside.
 
     Returns
     -------
-    float32 [chunk], and [chunk, vocabulary] in the dtype of `hidden` or None
+    int64 [chunk, 1], bool [chunk, 1]
     """
-    if hidden.is_cuda and hidden.dtype != torch.float32:
-        logits = torch.mm(hidden, weight.t(), out_dtype=torch.float32)
-    else:
-        logits = torch.mm(hidden, weight.t())
-    softmax = None
-    if with_softmax:
-        same = hidden.dtype == logits.dtype
-        softmax = logits if same else torch.empty_like(logits, dtype=hidden.dtype)
-    block = tokens_in(BLOCK_BYTES[weight.device.type], weight)
-    found = []
-    for start in range(0, len(logits), block):
-        part = slice(start, start + block)
-        tempered = logits[part] if temperature == 1 else logits[part].float() / temperature
-        logprobs = torch.log_softmax(tempered, -1, dtype=torch.float32)
-        found.append(logprobs.gather(1, targets[part, None])[:, 0])
-        if softmax is not None:
-            torch.exp(logprobs, out=softmax[part])
-    return torch.cat(found), softmax
+    place = targets[:, None] - tile.start
+    bounded = place.clamp(0, tile.stop - tile.start - 1)
+    return bounded, place == bounded
 
 
 def token_logprobs(
@@ -81,9 +129,9 @@ def token_logprobs(
     -------
     float32 [P], in nats
     """
-    if len(targets) == 0:
-        return hidden.new_zeros(0, dtype=torch.float32)
+    found = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     with torch.no_grad():
-        size = chunk_size(weight)
-        chunks = zip(hidden.split(size), targets.split(size), strict=True)
-        return torch.cat([chunk_logprobs(h, weight, t, temperature)[0] for h, t in chunks])
+        softmax = Softmax(weight, len(targets), keep=False)
+        for chunk in softmax.chunks:
+            found[chunk], _ = softmax.logprobs(hidden[chunk], targets[chunk], temperature)
+    return found

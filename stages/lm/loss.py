@@ -7,29 +7,29 @@ and costs the three matrix products that are the least possible (a checkpointed 
 
 import torch
 
-from stages.lm.logprobs import chunk_logprobs, chunk_size
+from stages.lm.logprobs import Softmax, within
 
 
 class _WeightedNll(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, coefficients):
-        size = chunk_size(weight)
-        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         needs_gradient = any(ctx.needs_input_grad)
+        softmax = Softmax(weight, len(hidden), keep=needs_gradient)
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_gradient else None
         grad_weight = torch.zeros_like(weight) if needs_gradient else None
-        for start in range(0, len(hidden), size):
-            part = slice(start, start + size)
-            h, t, c = hidden[part], targets[part], coefficients[part, None]
-            logprobs, slope = chunk_logprobs(h, weight, t, with_softmax=needs_gradient)
-            loss -= logprobs @ c[:, 0]
+        for chunk in softmax.chunks:
+            h, t, c = hidden[chunk], targets[chunk], coefficients[chunk]
+            logprobs, factors = softmax.logprobs(h, t)
+            loss -= logprobs @ c
             if needs_gradient:
-                # d(−log p_t)/d logits = softmax − one_hot(t); the coefficient scales rows, so it
-                # can wait until after the product over the vocabulary.
-                slope.scatter_(1, t[:, None], torch.expm1(logprobs)[:, None].to(slope.dtype))
-                grad_hidden[part] = torch.mm(slope, weight) * c
-                grad_weight.addmm_(slope.t(), (h * c).to(h.dtype))
-            del slope
+                # The coefficient scales rows, so it can wait until after the vocabulary is gone.
+                scaled, towards = (h * c[:, None]).to(h.dtype), torch.zeros_like(h, dtype=c.dtype)
+                for tile, factor in zip(softmax.tiles, factors, strict=True):
+                    slope = _slope(softmax, tile, factor, t, logprobs, h.dtype)
+                    towards += torch.mm(slope, weight[tile])
+                    grad_weight[tile].addmm_(slope.t(), scaled)
+                grad_hidden[chunk] = towards * c[:, None]
         # Not saved as autograd saves: it would keep a reference, and the parameter's `.grad` would
         # become a copy instead of this very tensor.
         ctx.gradients = (grad_hidden, grad_weight)
@@ -41,6 +41,24 @@ class _WeightedNll(torch.autograd.Function):
         ctx.gradients = None
         scale = grad_loss.to(grad_hidden.dtype)
         return grad_hidden.mul_(scale), grad_weight.mul_(scale), None, None
+
+
+def _slope(
+    softmax: Softmax,
+    tile: slice,
+    factor: torch.Tensor,
+    targets: torch.Tensor,
+    logprobs: torch.Tensor,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """d(−log p_t)/d logits = softmax − one_hot(t) of a chunk over a tile: [chunk, tile]."""
+    exponentials = softmax.exponentials(len(targets), tile)
+    same = exponentials.dtype == dtype
+    slope = exponentials if same else torch.empty_like(exponentials, dtype=dtype)
+    torch.mul(exponentials, factor, out=slope)
+    place, inside = within(targets, tile)
+    at_target = torch.expm1(logprobs)[:, None].to(dtype)  # p_t − 1, without cancellation
+    return slope.scatter_(1, place, torch.where(inside, at_target, slope.gather(1, place)))
 
 
 def weighted_nll(

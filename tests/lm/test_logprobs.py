@@ -53,12 +53,26 @@ def test_temperature_divides_the_logits(models, naive):
         )
 
 
-def test_chunks_of_the_head_change_nothing(models, monkeypatch):
+@pytest.mark.parametrize("tile", [1, 10, VOCABULARY])
+def test_chunks_and_tiles_of_the_head_change_nothing(models, monkeypatch, tile):
     rows = random_rows([40, 30])
-    whole = score(models["qwen3"], rows, [1, 1])
+    whole = score(models["qwen3"], rows, [1, 1], temperature=0.7)
     monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", 7 * 4 * VOCABULARY)  # 7 tokens
-    for one, other in zip(whole, score(models["qwen3"], rows, [1, 1]), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    monkeypatch.setitem(logprobs.TILE_BYTES, "cpu", 7 * 4 * tile)
+    for one, other in zip(
+        whole, score(models["qwen3"], rows, [1, 1], temperature=0.7), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("tile", [1, 3, 6])
+def test_tokens_that_are_all_but_impossible_have_their_log_prob(monkeypatch, tile):
+    """exp(−200) is 0 in float32: log-probs may not go through probabilities."""
+    monkeypatch.setitem(logprobs.TILE_BYTES, "cpu", 6 * 4 * tile)
+    logits = torch.tensor([0.0, 300.0, 500.0, 500.0, -50.0, 499.0])
+    found = logprobs.token_logprobs(torch.ones(6, 1), logits[:, None], torch.arange(6))
+    expected = torch.log_softmax(logits.double(), 0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])

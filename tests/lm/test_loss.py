@@ -21,9 +21,10 @@ def by_definition(hidden, weight, targets, coefficients):
     return -(logprobs.gather(1, targets[:, None])[:, 0] * coefficients).sum()
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_value_and_gradients(chunk, monkeypatch):
+@pytest.mark.parametrize(("chunk", "tile"), [(1, 1), (7, 3), (7, 50), (1000, 11), (1000, 50)])
+def test_value_and_gradients(chunk, tile, monkeypatch):
     monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", chunk * 4 * 50)
+    monkeypatch.setitem(logprobs.TILE_BYTES, "cpu", min(chunk, 23) * 4 * tile)
     hidden, weight, targets, coefficients = problem()
     expected = by_definition(hidden, weight, targets, coefficients)
     wanted = torch.autograd.grad(3 * expected, (hidden, weight))
