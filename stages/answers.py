@@ -19,8 +19,7 @@ from stages.settings import StepSettings
 def main(argv: list[str] | None = None) -> None:
     """Read the traces, draw their answers, write the table."""
     parser = command.parser(__doc__)
-    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
-    parser.add_argument("--traces", type=Path, required=True, help="table of traces")
+    command.add_tables(parser, "questions traces")
     parser.add_argument("--model", type=Path, required=True, help="model that answers: the prior")
     parser.add_argument("--out", type=Path, required=True, help="table of answers")
     args = parser.parse_args(argv)

@@ -47,6 +47,24 @@ def parser(module_doc: str) -> argparse.ArgumentParser:
     return made
 
 
+TABLES = {
+    "questions": "table of questions",
+    "traces": "table of traces",
+    "prior": "scores of the traces under the prior",
+    "posterior": "scores of the traces under the posterior",
+    "answers": "answers after the traces",
+    "verdicts": "verdicts on the answers",
+    "weights": "weights of the traces",
+}
+
+
+def add_tables(parser: argparse.ArgumentParser, required: str, optional: str = "") -> None:
+    """Arguments for input tables, by their names in `TABLES`: files or folders of shards."""
+    for names, needed in ((required, True), (optional, False)):
+        for name in names.split():
+            parser.add_argument(f"--{name}", type=Path, required=needed, help=TABLES[name])
+
+
 def _from_json(model: type[BaseModel], name: str, given: str) -> BaseModel:
     text, where = given, name
     if not given.lstrip().startswith("{"):
@@ -128,7 +146,7 @@ class Progress:
 
 
 def provenance(
-    step: str, settings: StepSettings, inputs: Iterable[Path], **figures: Any
+    step: str, settings: StepSettings, inputs: Iterable[Path | None], **figures: Any
 ) -> dict[str, Any]:
     """What a step leaves about its output: enough to repeat it and to account for its cost.
 
@@ -138,8 +156,8 @@ def provenance(
         Name of the step.
     settings : StepSettings
         What it was given, defaults filled in.
-    inputs : iterable of Path
-        Files, folders of shards and model directories that it read.
+    inputs : iterable of Path or None
+        Files, folders of shards and model directories that it read; None for one not given.
     **figures
         At least `seconds` and `device`; `tokens` and counts where there are any.
     """
@@ -148,7 +166,7 @@ def provenance(
         "settings": settings.model_dump(mode="json"),
         "versions": _versions(),
         "git_commit": _git_commit(),
-        "inputs": {str(path): _digest_of(path) for path in inputs},
+        "inputs": {str(path): _digest_of(path) for path in inputs if path is not None},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **figures,
     }

@@ -19,7 +19,7 @@ from stages.settings import StepSettings
 def main(argv: list[str] | None = None) -> None:
     """Read the questions of the shard, draw their traces, write the table."""
     parser = command.parser(__doc__)
-    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
+    command.add_tables(parser, "questions")
     parser.add_argument("--model", type=Path, required=True, help="model that writes the traces")
     parser.add_argument("--shard", type=shard, default=(0, 1), help="I/N; default: all questions")
     parser.add_argument("--out", type=Path, required=True, help="table of traces")
