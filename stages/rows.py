@@ -3,8 +3,9 @@
 python -m stages.rows --settings S --questions Q --tokenizer DIR
                       [--traces T --weights W [--answers A --verdicts V]] --out R
 
-`role` says for which model: `initial` and `final` learn prompt → z + y, the posterior hint prompt
-→ z. Token ids of sampled traces and answers are taken as they were sampled.
+Without traces only teacher rows are made. `role` says for which model: `initial` and `final` learn
+prompt → z + y, the posterior hint prompt → z. Token ids of sampled traces and answers are taken as
+they were sampled.
 """
 
 import time
@@ -22,12 +23,8 @@ from stages.settings import StepSettings
 def main(argv: list[str] | None = None) -> None:
     """Read the tables, make the rows, write them with their mean response length."""
     parser = command.parser(__doc__)
-    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
+    command.add_tables(parser, "questions", optional="traces weights answers verdicts")
     parser.add_argument("--tokenizer", type=Path, required=True, help="directory of the base model")
-    parser.add_argument("--traces", type=Path, help="table of traces; teacher rows only without it")
-    parser.add_argument("--weights", type=Path, help="weights of the traces")
-    parser.add_argument("--answers", type=Path, help="their answers")
-    parser.add_argument("--verdicts", type=Path, help="verdicts on the answers")
     parser.add_argument("--out", type=Path, required=True, help="table of rows")
     args = parser.parse_args(argv)
     settings: StepSettings = args.settings
@@ -47,15 +44,18 @@ def main(argv: list[str] | None = None) -> None:
         rows = list(final_rows(questions, selected, answers, maker, settings))
     if not rows:
         raise UserError(
-            f"no training row for the {settings.role} model: {args.questions} has no teacher trace "
-            "and no sampled trace was selected"
+            f"no training row for the {settings.role} model: "
+            + (
+                f"no trace of {args.weights} was selected, and no teacher trace stands in"
+                if args.traces
+                else f"{args.questions} has no teacher trace"
+            )
         )
     table = pa.Table.from_pylist(rows, schema=tables.ROWS.schema)
-    inputs = [args.questions, args.traces, args.weights, args.answers, args.verdicts]
     made = command.provenance(
         "rows",
         settings,
-        [path for path in inputs if path is not None],
+        [args.questions, args.traces, args.weights, args.answers, args.verdicts],
         seconds=time.monotonic() - started,
         device="cpu",
         tokenizer=store.tokenizer_digest(args.tokenizer),
@@ -83,9 +83,20 @@ def _selected(traces: Path, weights: Path) -> list[dict[str, Any]]:
 def _first_correct(
     answers: Path | None, verdicts: Path | None, settings: StepSettings
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """The first correct answer of each trace, where answers decide the weights."""
-    if settings.weights.answer != "accuracy" or answers is None or verdicts is None:
+    """The first correct answer of each trace, where answers decide the weights.
+
+    Raises
+    ------
+    UserError
+        A table that it is to be found in is not given, or lacks an answer that was verified.
+    """
+    if settings.weights.answer != "accuracy" or settings.role == "posterior":
         return {}
+    if answers is None or verdicts is None:
+        raise UserError(
+            "--answers and --verdicts are needed with weights.answer: accuracy: a row ends with "
+            "the first correct answer of its trace"
+        )
     judged = store.read_table(verdicts, tables.VERDICTS, ["verdict"]).to_pylist()
     first: dict[tuple[str, int], int] = {}
     for v in judged:
@@ -98,6 +109,13 @@ def _first_correct(
             key = (answer["question_id"], answer["k"])
             if first.get(key) == answer["m"]:
                 found[key] = answer
+    missing = first.keys() - found.keys()
+    if missing:
+        name, k = min(missing)
+        raise UserError(
+            f"{answers}: answer {first[name, k]} of question_id {name!r}, k {k} is missing, which "
+            f"{verdicts} calls correct; give the answers that were verified"
+        )
     return found
 
 

@@ -169,6 +169,28 @@ WEIGHTS = Table(
     ),
 )
 
+DIAGNOSTICS = Table(
+    "diagnostics",
+    ("question_id",),
+    (
+        _QUESTION_ID,
+        Column("traces", COUNT, "K: traces of the question."),
+        Column("candidates", COUNT, "Those that may be trained on."),
+        Column(
+            "accuracy",
+            pa.float64(),
+            "p: mean accuracy of the traces, 0 for one without answers; null if none was verified.",
+            optional=True,
+        ),
+        Column("closed", pa.float64(), "Share of the traces that closed their thought."),
+        Column("too_long", pa.float64(), "Share of the traces that are too long."),
+        Column("leaking", pa.float64(), "Share of the traces that speak of their hint."),
+        Column("effective_sample_size", pa.float64(), "(Σρ)²/Σρ²; 0 where every ρ is 0."),
+        Column("bounds", pa.list_(pa.float64()), "IWAE-k in nats for k = 1..K; −inf: no answer."),
+        Column("row_weight", pa.float64(), "Weight of the question's rows in the loss, summed."),
+    ),
+)
+
 ROWS = Table(
     "rows",
     ("question_id", "k", "origin"),
@@ -241,6 +263,7 @@ TABLES = {
         ANSWERS,
         VERDICTS,
         WEIGHTS,
+        DIAGNOSTICS,
         ROWS,
         SAMPLES,
         TRAINING_LOG,

@@ -1,10 +1,11 @@
 """Weigh every trace: log ρ from the scores and the verdicts, ρ̃ by question, and which are selected.
 
 python -m stages.weights --settings S --questions Q --traces T [--prior C] [--posterior C]
-                         [--verdicts V] --out W --summary J
+                         [--verdicts V] --out W --summary J [--by-question D]
 
 The scores may be left out where no setting reads them (`weights.ratio: none`, or traces of the
-prior), and the verdicts where `weights.answer` is not `accuracy`.
+prior), and the verdicts where `weights.answer` is not `accuracy`. The summary's figures can be had
+for each question, too.
 """
 
 import time
@@ -16,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from stages import command, importance, store, tables
-from stages.diagnostics import diagnose
+from stages.diagnostics import by_question, summarise
 from stages.errors import UserError
 from stages.seeds import derive_seed
 from stages.settings import StepSettings
@@ -26,37 +27,40 @@ from stages.settings import Weights as WeightsSettings
 def main(argv: list[str] | None = None) -> None:
     """Read and join the tables, weigh, write the weights and their summary."""
     parser = command.parser(__doc__)
-    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
-    parser.add_argument("--traces", type=Path, required=True, help="table of traces")
-    parser.add_argument("--prior", type=Path, help="their scores under the prior")
-    parser.add_argument("--posterior", type=Path, help="their scores under the posterior")
-    parser.add_argument("--verdicts", type=Path, help="verdicts on their answers")
+    command.add_tables(parser, "questions traces", optional="prior posterior verdicts")
     parser.add_argument("--out", type=Path, required=True, help="table of weights")
-    parser.add_argument("--summary", type=Path, required=True, help="JSON of their counts")
+    parser.add_argument("--summary", type=Path, required=True, help="JSON of counts and figures")
+    parser.add_argument("--by-question", type=Path, help="table of figures, by question")
     args = parser.parse_args(argv)
     settings: StepSettings = args.settings
     started = time.monotonic()
 
     questions = store.read_table(args.questions, tables.QUESTIONS).to_pandas()
-    traces = join(args, settings)
+    traces = join(args, settings, verifiable=(questions["answer_kind"] != "none").all())
     weighed = weigh(questions, traces, settings)
-    summary = diagnose(questions, weighed, settings)
+    figures = by_question(questions, weighed, settings)
 
-    inputs = [args.questions, args.traces, args.prior, args.posterior, args.verdicts]
     made = command.provenance(
         "weights",
         settings,
-        [path for path in inputs if path is not None],
+        [args.questions, args.traces, args.prior, args.posterior, args.verdicts],
         seconds=time.monotonic() - started,
         device="cpu",
     )
-    table = pa.Table.from_pandas(weighed[list(tables.WEIGHTS.schema.names)], preserve_index=False)
-    store.write_table(args.out, tables.WEIGHTS, table, made)
-    store.write_json(args.summary, summary)
+    for path, table, frame in (
+        (args.out, tables.WEIGHTS, weighed[list(tables.WEIGHTS.schema.names)]),
+        (args.by_question, tables.DIAGNOSTICS, figures),
+    ):
+        if path is not None:
+            data = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
+            store.write_table(path, table, data, made)
+    store.write_json(args.summary, summarise(questions, weighed, figures, settings))
 
 
-def join(args: Any, settings: StepSettings) -> pd.DataFrame:
+def join(args: Any, settings: StepSettings, verifiable: bool) -> pd.DataFrame:
     """One row a trace with its scores and verdicts, joined by key.
+
+    `verifiable` says whether all questions are: others are weighed by likelihood.
 
     Raises
     ------
@@ -68,7 +72,9 @@ def join(args: Any, settings: StepSettings) -> pd.DataFrame:
     how = settings.weights
     ratio = "none" if settings.traces.proposal == "prior" else how.ratio
     needed = {
-        "--prior": ratio != "none" or "likelihood" in how.answer,
+        "--prior": ratio != "none"
+        or "likelihood" in how.answer
+        or (how.answer == "accuracy" and not verifiable),
         "--posterior": ratio != "none",
         "--verdicts": how.answer == "accuracy" or how.normalize == "grpo",
     }
@@ -78,6 +84,7 @@ def join(args: Any, settings: StepSettings) -> pd.DataFrame:
             raise UserError(
                 f"{flag} is needed with weights.ratio: {how.ratio}, weights.answer: {how.answer}, "
                 f"weights.normalize: {how.normalize}"
+                + ("" if verifiable else " and questions of answer_kind none")
             )
     scored = ["trace_logprob", "answer_logprob", "answer_n_tokens", "n_tokens"]
     for role in ("prior", "posterior"):
@@ -118,10 +125,10 @@ def _same_lengths(traces: pd.DataFrame, role: str, left: Path, right: Path) -> N
 
 
 def _with_accuracy(traces: pd.DataFrame, path: Path | None) -> pd.DataFrame:
-    """Add accuracy, number of verdicts and of verifier errors; NaN and 0 where there are none."""
+    """Add accuracy, number of verdicts and of verifier errors; all NaN where no table is given."""
     key = ["question_id", "k"]
     if path is None:
-        return traces.assign(accuracy=np.nan, n_verdicts=0, n_errors=0)
+        return traces.assign(accuracy=np.nan, n_verdicts=np.nan, n_errors=np.nan)
     verdicts = store.read_table(path, tables.VERDICTS, ["verdict"]).to_pandas()
     strange = verdicts.merge(traces[key], on=key, how="left", indicator=True)
     strange = strange[strange["_merge"] == "left_only"]
@@ -166,9 +173,9 @@ def weigh(questions: pd.DataFrame, traces: pd.DataFrame, settings: StepSettings)
     done = traces.assign(position=position).sort_values(["position", "k"], ignore_index=True)
     group = np.unique(done["position"], return_inverse=True)[1]
     kind = questions.set_index("question_id")["answer_kind"]
-    done["fallback"] = (how.answer == "accuracy") & (done["question_id"].map(kind) == "none")
-
-    _check_verdicts(done, done["question_id"].map(kind))
+    done["unverifiable"] = done["question_id"].map(kind) == "none"
+    done["fallback"] = done["unverifiable"] & (how.answer == "accuracy")
+    _check_verdicts(done)
 
     done["log_ratio"] = _log_ratio(done, settings)
     done["log_answer"] = _log_answer(done, how)
@@ -195,16 +202,21 @@ def weigh(questions: pd.DataFrame, traces: pd.DataFrame, settings: StepSettings)
     return done
 
 
-def _check_verdicts(traces: pd.DataFrame, kind: pd.Series) -> None:
-    """Refuse a table of verdicts that passes over a trace which was to be answered."""
-    if traces["n_verdicts"].sum() == 0:
+def _check_verdicts(traces: pd.DataFrame) -> None:
+    """Refuse a table of verdicts that passes over an answer which was to be sampled.
+
+    All closed traces that can be verified have as many answers: M.
+    """
+    if traces["n_verdicts"].isna().all():  # no table was given
         return
-    missing = traces[traces["closed"] & (kind != "none") & (traces["n_verdicts"] == 0)]
+    m = max(1, traces["n_verdicts"].max())
+    missing = traces[traces["closed"] & ~traces["unverifiable"] & (traces["n_verdicts"] < m)]
     if len(missing):
         row = missing.iloc[0]
         raise UserError(
-            f"the verdicts lack question_id {row['question_id']!r}, k {row['k']} and "
-            f"{len(missing) - 1} more closed traces; make answers and verdicts again"
+            f"the verdicts on question_id {row['question_id']!r}, k {row['k']} are "
+            f"{row['n_verdicts']:.0f} of {m:.0f}, and so with {len(missing) - 1} more closed "
+            "traces; make answers and verdicts again"
         )
 
 

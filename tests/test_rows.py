@@ -137,6 +137,20 @@ def test_teacher_rows_are_mixed_in_and_stand_in_as_set(
     assert [(r["question_id"], r["weight"]) for r in made] == wanted
 
 
+def test_answers_are_needed_where_rows_end_with_them(files, tiny_model: Path) -> None:
+    lacking = {name: path for name, path in files.items() if name != "verdicts"}
+    with pytest.raises(UserError, match="--answers and --verdicts are needed"):
+        make(lacking, tiny_model)
+    kept = [
+        a
+        for a in store.read_table(files["answers"], tables.ANSWERS).to_pylist()
+        if (a["question_id"], a["m"]) != ("c", 1)
+    ]
+    write(files["answers"].parent, tables.ANSWERS, kept)
+    with pytest.raises(UserError, match="answer 1 of question_id 'c', k 0 is missing"):
+        make(files, tiny_model)
+
+
 def test_without_accuracy_the_answer_is_the_reference_solution(files, tiny_model: Path) -> None:
     made = make(files, tiny_model, weights={"answer": "geometric_likelihood"})
     assert made[-1]["response"].endswith(

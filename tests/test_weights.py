@@ -285,10 +285,53 @@ def test_the_step_joins_by_key_and_counts_every_rule(
         "questions_dropped": 1,
         "questions_of_accuracy_0_or_1": 1,
         "selected_traces": 2,
+        "rows_with_sampled_answer": 2,
+        "rows_with_reference_solution": 0,
         "answers_verified": 36,
         "verifier_errors": 8,
     }
     assert summary["shares"] == {"correct": 2 / 9, "closed": 1, "too_long": 0, "leaking": 0}
+
+
+def test_every_edge_rule_is_counted_where_it_applies(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """a: one trace too long, one open. b: cannot be verified. c: only an answer, and no success."""
+    asked = store.read_table(files["questions"], tables.QUESTIONS).to_pylist()
+    asked[1]["answer_kind"] = "none"
+    files["questions"] = write(tmp_path, tables.QUESTIONS, asked)
+    traces = store.read_table(files["traces"], tables.TRACES).to_pylist()
+    traces[0]["closed"] = False
+    files["traces"] = write(tmp_path, tables.TRACES, traces)
+    verdicts = store.read_table(files["verdicts"], tables.VERDICTS).to_pylist()
+    dropped = [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
+    verdicts = [v for v in verdicts if (v["question_id"], v["k"]) not in dropped]
+    files["verdicts"] = write(tmp_path, tables.VERDICTS, verdicts)
+    figures = tmp_path / "figures.parquet"
+    _, summary = run({**files, "by-question": figures}, tmp_path, weights={"max_trace_tokens": 40})
+    counts = summary["counts"]
+    assert counts["excluded"] == {"too_long": 1, "open": 1, "unscored": 0}
+    assert counts["questions_verified_by_likelihood"] == 1
+    assert (counts["rows_with_sampled_answer"], counts["rows_with_reference_solution"]) == (1, 1)
+    assert (counts["teacher_stands_in"], counts["questions_dropped"]) == (0, 1)
+    assert counts["questions_of_accuracy_0_or_1"] == 1
+    accuracy = [q["accuracy"] for q in store.read_table(figures, tables.DIAGNOSTICS).to_pylist()]
+    assert accuracy == [pytest.approx(1 / 3), None, 0]  # an open trace counts as 0
+
+    del files["prior"]
+    with pytest.raises(UserError, match=r"--prior is needed .* and questions of answer_kind none"):
+        run(files, tmp_path, weights={"ratio": "none"})
+
+
+def test_figures_by_question(files: dict[str, Path], tmp_path: Path) -> None:
+    files = {**files, "by-question": tmp_path / "figures.parquet"}
+    _, summary = run(files, tmp_path)
+    a, _, c = store.read_table(files["by-question"], tables.DIAGNOSTICS).to_pylist()
+    bounds = [row["bound"] for row in summary["bounds"]]
+    assert (a["question_id"], a["traces"], a["candidates"], a["accuracy"]) == ("a", 3, 3, P_A)
+    assert a["effective_sample_size"] == pytest.approx((A0 + A1) ** 2 / (A0**2 + A1**2), abs=EXACT)
+    assert (c["effective_sample_size"], c["row_weight"], c["bounds"]) == (0, 0, [-math.inf] * 3)
+    assert len(a["bounds"]) == len(bounds) == 3
 
 
 def test_effective_sample_size_and_bounds(files: dict[str, Path], tmp_path: Path) -> None:
@@ -351,7 +394,9 @@ def test_scores_of_traces_of_another_length_are_refused(
 def test_verdicts_that_pass_over_a_trace_are_refused(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
+    """Four of a trace, one of four, and all."""
     data = store.read_table(files["verdicts"], tables.VERDICTS)
-    store.write_table(files["verdicts"], tables.VERDICTS, data.slice(4), {})
-    with pytest.raises(UserError, match="verdicts lack question_id 'c', k 2"):
-        run(files, tmp_path)
+    for passed_over, message in ((4, "are 0 of 4"), (1, "are 3 of 4"), (36, "are 0 of 1")):
+        store.write_table(files["verdicts"], tables.VERDICTS, data.slice(passed_over), {})
+        with pytest.raises(UserError, match=f"the verdicts on question_id '[ac]'.* {message}"):
+            run(files, tmp_path)

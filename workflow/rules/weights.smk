@@ -12,6 +12,7 @@ rule weights:
     output:
         weights="results/{experiment}/{draws}/weights.parquet",
         summary="results/{experiment}/{draws}/weights.json",
+        by_question="results/{experiment}/{draws}/diagnostics.parquet",
     log:
         "logs/{experiment}/{draws}/weights.log",
     params:
@@ -24,7 +25,7 @@ rule weights:
         stage(
             "weights --questions {input.questions:q} {params.traces} {params.prior}"
             " {params.posterior} {params.verdicts} --out {output.weights:q}"
-            " --summary {output.summary:q}"
+            " --summary {output.summary:q} --by-question {output.by_question:q}"
         )
 
 
