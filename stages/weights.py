@@ -243,7 +243,8 @@ def _log_answer(traces: pd.DataFrame, how: WeightsSettings) -> np.ndarray:
 
 def _excluded(traces: pd.DataFrame, how: WeightsSettings) -> pd.Series:
     """Why each trace is no candidate, or null; the first reason that fits."""
-    open_ = ~traces["closed"] & how.require_closed
+    # an open trace has no answer, so that it can only be trained on where no answer term is taken
+    open_ = ~traces["closed"] & (how.require_closed | traces["log_answer"].isna())
     too_long = traces["n_tokens"] >= how.max_trace_tokens
     unscored = traces["log_ratio"].isna() | traces["log_answer"].isna()
     reason = np.select([too_long, open_, unscored], ["too_long", "open", "unscored"], default="")

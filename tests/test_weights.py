@@ -200,6 +200,18 @@ def test_long_and_open_traces_are_no_candidates() -> None:
     assert weighed["log_rho"][:2].isna().all()
 
 
+def test_open_traces_are_candidates_only_where_no_answer_is_looked_at() -> None:
+    frame = joined(
+        closed=[False, *[True] * 8],
+        accuracy=[np.nan, *ACCURACY[1:]],
+        prior_answer_logprob=[np.nan, *[float(s) for s, _ in SOLUTION[1:]]],
+    )
+    by_likelihood = weigh(frame, answer="geometric_likelihood", require_closed=False)
+    assert by_likelihood["excluded"][0] == "open"
+    assert weigh(frame, answer="none", require_closed=False)["candidate"].all()
+    assert weigh(frame, answer="accuracy", require_closed=False)["weight"][0] == 0
+
+
 def test_a_trace_without_a_score_is_no_candidate() -> None:
     weighed = weigh(joined(prior_trace_logprob=[np.nan, *PRIOR[1:]]))
     assert weighed["excluded"][0] == "unscored"
