@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.verifiers import Pool, VerifyOptions, latex, math
+from stages.verifiers import Pool, VerifyOptions, math, quantities
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "verifier"
 SHORT = {
@@ -104,7 +104,7 @@ def start(pool: Pool) -> None:
 def forget() -> None:
     """Empty what this process remembers of answers it has seen."""
     math.candidate.cache_clear()
-    latex.read_number.cache_clear()
+    quantities.read_number.cache_clear()
 
 
 def programs(rows: list[dict[str, Any]], workers: int) -> None:

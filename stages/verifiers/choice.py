@@ -1,5 +1,7 @@
 r"""Multiple choice: the letter in the last box of the solution, else the last ``answer is X``.
 
+Where there is no letter, the text or the value of an option stands for it.
+
 No other letter counts: the last capital of a text reads ``\boxed{C}. A quick check`` as A.
 """
 
@@ -8,7 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 
 from stages.verifiers.latex import clean, compact
-from stages.verifiers.text import last_box
+from stages.verifiers.quantities import read_structure, same_structure
+from stages.verifiers.text import last_box, stated_answer
 
 LETTERS = "ABCDEFGHIJ"
 _WRAPPER = re.compile(
@@ -22,8 +25,12 @@ _NAMED = re.compile(
 )
 _LONE = re.compile(r"(?<![A-Za-z\\])([A-J])(?![A-Za-z'’])")
 _STATED = re.compile(
-    r"\banswer(?:\s+is|\s*:)(?:\s*:)?\s*(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|letter|answer)\s*(?:is)?\s*:?\s*)?"
-    r"(\(\s*[A-J](?![A-Za-z'’])\s*\)?|\[\s*[A-J]\s*\]|[A-J](?![A-Za-z'’]))",
+    r"\b(?:answer|(?:correct|right|best)\s+(?:option|choice|letter))"
+    r"(?:\s+is|\s+should\s+be|\s*:)(?:\s*:)?\s*"
+    r"(?:(?:therefore|thus|then|hence|clearly|indeed|definitely),?\s+)?"
+    r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|letter|answer)\s*(?:is)?\s*:?\s*)?"
+    r"[\"'“”‘’`<]*"
+    r"(\(\s*[A-J](?![A-Za-z'’])\s*\)?|\[\s*[A-J]\s*\]|[A-J](?![A-Za-z0-9]|['’][a-z]|-[0-9]))",
     re.IGNORECASE,
 )
 _ANOTHER = re.compile(r"\s*(?:and|or|,|/|&)\s*(?:\(\s*([A-J])\s*\)|([A-J])(?=[\s.,;)]|$))")
@@ -53,17 +60,21 @@ def extract(section: str, options: Sequence[str] | None = None) -> str | None:
             return letter
     plain = _WRAPPER.sub("", section)
     for stated in reversed(list(_STATED.finditer(plain))):
-        letter = stated.group(1).strip("()[] ")
+        written = stated.group(1)
+        letter = written.strip("()[] ")
+        bare = written == letter
+        if written.endswith((")", "]")):
+            letter = letter.upper()
         if letter not in letters:
             continue  # lower case is a word: "the answer is a"
-        bare = stated.group(1) == letter
         if bare and letter in "AI" and _WORD_AFTER.match(plain, stated.end()):
             continue
         another = _ANOTHER.match(plain, stated.end())
         if another and (another.group(1) or another.group(2)) != letter:
             return None  # two letters are no choice
         return letter
-    return None
+    text = stated_answer(section)
+    return _by_text(text, options) if options and text else None
 
 
 def _in_box(box: str, letters: str, options: Sequence[str] | None) -> str | None:
@@ -94,16 +105,18 @@ def _is_list(content: str, lone: set[str]) -> bool:
     return len(lone) > 1 and all(c in LETTERS for c in rest)
 
 
-def _by_text(box: str, options: Sequence[str]) -> str | None:
-    """Letter of the only option that has this text."""
-    wanted = _plain(box)
-    same = [LETTERS[i] for i, text in enumerate(options[: len(LETTERS)]) if _plain(text) == wanted]
-    return same[0] if len(same) == 1 and wanted else None
+def _by_text(text: str, options: Sequence[str]) -> str | None:
+    """Letter of the only option that has this text, or else this value."""
+    wanted, *found = map(_plain, (text, *options[: len(LETTERS)]))
+    same = [i for i, option in enumerate(found) if compact(option) == compact(wanted)]
+    if not same and (value := read_structure(wanted)) is not None:
+        values = map(read_structure, found)
+        same = [i for i, v in enumerate(values) if v is not None and same_structure(v, value)]
+    return LETTERS[same[0]] if len(same) == 1 and wanted else None
 
 
 def _plain(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text[:4096]).casefold()
-    return compact(clean(folded))
+    return clean(unicodedata.normalize("NFKC", text[:4096]).casefold())
 
 
 def read_reference(reference: str, options: Sequence[str] | None = None) -> str:

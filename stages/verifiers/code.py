@@ -25,11 +25,11 @@ import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Self
 
 from stages.verifiers import runner, sandbox
-from stages.verifiers.latex import as_decimal
 
 TEST_TIME_LIMIT = 10.0
 START_TIME_LIMIT = 10.0
@@ -423,6 +423,14 @@ def _same_token(token: str, wanted: str) -> bool:
         return False
     expected = as_decimal(wanted)
     return expected is not None and not number.is_nan() and number == expected
+
+
+def as_decimal(token: str) -> Decimal | None:
+    """A token of a program's output as a number, or None."""
+    try:
+        return Decimal(token)
+    except InvalidOperation:
+        return None
 
 
 def _same_result(result: Any, accepted: Accepted) -> bool:

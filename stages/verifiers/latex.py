@@ -1,15 +1,11 @@
-r"""Final answers as LaTeX: brought into one form, and read as numbers, units and lists of numbers.
+r"""Final answers as LaTeX, brought into one form: spellings, brackets and lists.
 
-Pure string work on bounded text, without a computer algebra system: what can be decided here is
-decided in microseconds, and nothing a model writes can make it slow. Whatever is not plainly a
-number or a list of numbers is left to `symbolic`.
+Pure string work on bounded text, in time linear in its length: nothing a model writes can make it
+slow. What an answer's parts mean is read by `units` and `quantities`.
 """
 
 import re
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from functools import lru_cache
 
 _CHARACTERS = str.maketrans(
     {
@@ -26,9 +22,9 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("€£¥₹", ""),
     }
 )
-_TEXT_COMMANDS = (
-    r"\\(?:text|mbox|mathrm|textbf|textit|textrm|textnormal|mathbf|mathit|mathsf|texttt)"
-)
+_TEXT_COMMANDS = r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|mbox|mathrm|mathsf|mathtt|emph)"
+_LETTER_STYLES = r"\\(?:mathbf|mathit|mathcal|boldsymbol|bm|pmb|underline|uline)"
+_SIZES = "tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|sf|tt|displaystyle|textstyle"
 # In this order: each pattern sees what the ones before it left.
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
@@ -36,14 +32,28 @@ _REWRITES = tuple(
         (r"\\(?:boxed|fbox)(?![A-Za-z])\s*", ""),
         (r"\$\s*,\s*\$", ", "),
         (r"\\\$|\$|(?<!\\)\\[()]|(?<!\\)\\[\[\]]", ""),
-        (r"\\!\s*|\\(?:displaystyle|textstyle|limits|strut|mathstrut)(?![A-Za-z])", ""),
+        (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
+        (rf"\\!\s*|\\(?:{_SIZES}|limits|strut|mathstrut)(?![A-Za-z])", ""),
+        (r"\\(?:(?:text)?color|[hv]?phantom|[hv]space\*?)\s*\{[^{}]*\}", ""),
+        (r"\\\\\s*\[\s*-?[0-9.]*\s*[a-z]{2}\s*\]", r"\\\\"),
         (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?", ""),
         (r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|enspace|thinspace|space)(?![A-Za-z]))|~", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
-        (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
         (_TEXT_COMMANDS + r"\s*\{", r"\\text{"),
-        (r"\\(?:boldsymbol|bm|mathcal|pmb)\s*\{([^{}]*)\}", r"\1"),
+        *[(_LETTER_STYLES + r"\s*\{([^{}]*)\}", r"\1")] * 2,  # one may stand in another
+        (r"\\text\{\s*([ie])\s*\}", r"\1"),
+        (r"^\s*\\text\{[^{}]*(?::|=|\b(?:is|are))\s*\}", ""),
+        (r"^\s*\\text\{\s*(-?[0-9][^{}]*)\}\s*$", r"\1"),
+        (r"\\text\{\s*infinity\s*\}", r"\\infty "),
+        (r"\\text\{\s*all real(?: number)?s\s*\}", r"\\mathbb{R}"),
+        (r"\\text\{\s*mod(?:ulo)?\s*\}", r"\\mod "),
+        (r"\b([ap])\.\s?m(?![A-Za-z])\.?", r"\1m"),
+        (
+            r"(?<=[0-9])(?:\^\{\s*\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}"
+            r"|\^\{(?:st|nd|rd|th)\}|\^?\\text\{\s*(?:st|nd|rd|th)\s*\})",
+            "",
+        ),
         (r"\\text\{([^{}]*)\\%\s*\}", r"\\text{\1}%"),
         (r"\\text\{\s*(?:percent|percentage|pct)\s*\}|(?<![A-Za-z])percent(?:age)?\b|\\%", "%"),
         (r",?\s*\\text\{\s*,?\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+", ", "),
@@ -59,7 +69,11 @@ _REWRITES = tuple(
         (r"\\frac\s*([0-9A-Za-z])\s*([0-9A-Za-z])", r"\\frac{\1}{\2}"),
         (r"\\frac\s*([0-9A-Za-z])\s*\{", r"\\frac{\1}{"),
         (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),
-        (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
+        (r"\\sqrt\s*\[\s*\]", r"\\sqrt"),
+        (r"(\\sqrt\s*(?:\[[^\[\]]*\])?)\s*([0-9A-Za-z])", r"\1{\2}"),
+        (r"\\langle(?![A-Za-z])", "("),
+        (r"\\rangle(?![A-Za-z])", ")"),
+        (r"\*\*", "^"),
         (r"_\s*\{\s*\\(max|min)\s*\}", r"_{\1}"),
         (r"\s+", " "),
     )
@@ -72,6 +86,16 @@ _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)" + _CIRC.pattern)
 _SCIENTIFIC = re.compile(
     r"(?<![0-9A-Za-z.])([0-9]+(?:\.[0-9]+)?)[eE]([+-]?[0-9]{1,4})(?![0-9A-Za-z.])"
+)
+_REPEATING = re.compile(
+    r"(?<![0-9.])([0-9]{0,32})\.([0-9]{0,32})\\(?:overline|bar|dot)\s*\{?\s*([0-9]{1,32})\s*\}?"
+)
+_LARGE = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_LARGE_NUMBER = re.compile(
+    rf"(?<=[0-9])\s*(\\text\{{)?\s*({'|'.join(_LARGE)})(?![A-Za-z])\s*(\}})?"
+)
+_SET_BUILDER = re.compile(
+    r"\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?)?\s*(?:\\mid|\\vert|\||:)(?![A-Za-z])(.*)\\\}"
 )
 _ONE_CHARACTER_GROUP = re.compile(r"([\^_])\{([0-9A-Za-z])\}")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -86,7 +110,9 @@ def clean(text: str) -> str:
     (``1,3`` and ``(1,234)`` keep their comma); degrees become radians inside trigonometric
     functions and are dropped elsewhere; ``1.5e3`` becomes a power of ten.
     """
-    text = text.translate(_CHARACTERS)
+    text = " ".join(text.translate(_CHARACTERS).split())
+    while text.endswith("\\\\"):
+        text = text[:-2].rstrip()
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _without_degrees(text).lstrip(_EDGES).rstrip(_EDGES + ".")
@@ -95,8 +121,30 @@ def clean(text: str) -> str:
         # A bare list such as `100,200` reads as one number too: there is no telling them apart.
         text = _COMMA_THOUSANDS.sub(lambda match: match.group().replace(",", ""), text)
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
+    text = _LARGE_NUMBER.sub(_power_of_ten, text)
+    text = _REPEATING.sub(_fraction, text)
+    if (conditions := _SET_BUILDER.fullmatch(text)) and conditions[1] in conditions[2]:
+        text = conditions[2].strip()
     text = re.sub(r"^(?:\\approx|=|\+)\s*", "", text)
     return _without_outer_brackets(text)
+
+
+def _power_of_ten(match: re.Match[str]) -> str:
+    """A word such as million; the text that it stands in goes on after it."""
+    wrapped, word, closed = match.groups()
+    return rf" \times 10^{{{_LARGE[word]}}}" + (
+        r"\text{" if wrapped and not closed else "}" if closed and not wrapped else ""
+    )
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """A decimal whose last digits repeat for ever."""
+    whole, fixed, repeated = match.groups()
+    value = Fraction(int(whole or 0))
+    value += Fraction(int(fixed or 0) * (10 ** len(repeated) - 1) + int(repeated)) / (
+        10 ** len(fixed) * (10 ** len(repeated) - 1)
+    )
+    return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def _without_degrees(text: str) -> str:
@@ -179,296 +227,3 @@ def is_plain_text(cleaned: str) -> bool:
     whole = _TEXT.fullmatch(cleaned) is not None
     foreign = any(ord(c) > 0x24F and c.isalpha() for c in cleaned)
     return (whole or foreign) and words(cleaned) is not None
-
-
-# Units --------------------------------------------------------------------------------------------
-
-# Unit → (dimension, factor to a common unit of that dimension).
-_UNITS: dict[str, tuple[str, Fraction]] = {}
-for _dimension, _spellings in {
-    "length": {
-        "mm|millimeter|millimetre": "1/1000",
-        "cm|centimeter|centimetre": "1/100",
-        "dm|decimeter|decimetre": "1/10",
-        "m|meter|metre": "1",
-        "km|kilometer|kilometre": "1000",
-        "in|inch": "127/5000",
-        "ft|foot|feet": "381/1250",
-        "yd|yard": "1143/1250",
-        "mi|mile": "201168/125",
-    },
-    "mass": {
-        "mg|milligram": "1/1000",
-        "g|gram": "1",
-        "kg|kilogram": "1000",
-        "lb|pound": "45359237/100000",
-        "oz|ounce": "45359237/1600000",
-        "t|ton|tonne": "1000000",
-    },
-    "time": {
-        "ms|millisecond": "1/1000",
-        "s|sec|second": "1",
-        "min|minute": "60",
-        "h|hr|hour": "3600",
-        "day": "86400",
-        "week": "604800",
-        "month": "2629746",
-        "yr|year": "31556952",
-    },
-    "volume": {
-        "ml|milliliter|millilitre": "1/1000",
-        "l|liter|litre": "1",
-        "gal|gallon": "3785/1000",
-    },
-    "money": {"cent": "1/100", "dollar|usd": "1"},
-    "degree": {"degree|deg": "1"},
-    "radian": {"radian|rad": "1"},
-}.items():
-    for _names, _factor in _spellings.items():
-        for _name in _names.split("|"):
-            _UNITS[_name] = (_dimension, Fraction(_factor))
-_UNIT_POWER = re.compile(r"(?:\^\s*\{?\s*|\*\*)([23])\s*\}?$|(?<=[a-z])([23])$")
-_WRAPPED_UNIT = re.compile(r"\s*\\text\s*\{([^{}]*)\}\s*(\^\s*\{?\s*[23]\s*\}?)?\s*$")
-_BARE_UNIT = re.compile(
-    r"(?<=[0-9}) ])\s*((?:(?:sq(?:uare)?|cubic|cu)\.?\s+)?"
-    r"(?<![A-Za-z\\])[A-Za-z]+(?:\s*/\s*[A-Za-z]+|\s+per\s+[A-Za-z]+|\s+[a-z]{2,})*)"
-    r"\.?\s*(\^\s*\{?\s*[23]\s*\}?)?\s*$"
-)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A unit that is known: what it measures and its size, or a spelling of one that is not."""
-
-    dimension: str
-    factor: Fraction
-
-
-def read_unit(text: str) -> Unit | None:
-    """A known unit such as ``cm^2``, ``km/h``, ``minutes``; None for any other word."""
-    text = re.sub(r"\\text|\\|[{}$]", "", text.strip().lower()) if "\\" in text else text.lower()
-    text = text.strip(" .$").replace(" per ", "/")
-    if "/" in text:
-        above, _, below = text.partition("/")
-        top, bottom = read_unit(above), read_unit(below)
-        if top is None or bottom is None:
-            return None
-        return Unit(f"{top.dimension}/{bottom.dimension}", top.factor / bottom.factor)
-    power = 1
-    for prefix, exponent in (("square ", 2), ("sq ", 2), ("sq. ", 2), ("cubic ", 3), ("cu ", 3)):
-        if text.startswith(prefix):
-            text, power = text.removeprefix(prefix), exponent
-    if raised := _UNIT_POWER.search(text):
-        text, power = text[: raised.start()].strip(), int(raised.group(1) or raised.group(2))
-    text = text.strip()
-    known = (
-        _UNITS.get(text)
-        or _UNITS.get(text.removesuffix("s"))
-        or _UNITS.get(text.removesuffix("es"))
-    )
-    if known is None:
-        return None
-    dimension, factor = known
-    return Unit(f"{dimension}^{power}" if power > 1 else dimension, factor**power)
-
-
-def split_unit(cleaned: str) -> tuple[str, Unit | None]:
-    r"""A value and the unit after it; words that are no known unit are dropped all the same.
-
-    A unit is what stands in a trailing ``\text{}``, or is a word after a number: one letter or two
-    only after a space and if known, so that ``2s`` stays a product.
-    """
-    if wrapped := _WRAPPED_UNIT.search(cleaned):
-        core, name = cleaned[: wrapped.start()].strip(), wrapped.group(1) + (wrapped.group(2) or "")
-        return (core, read_unit(name)) if core else (cleaned, None)
-    bare = _BARE_UNIT.search(cleaned) if len(cleaned) < 256 else None
-    if bare is None or not re.match(r"[-+0-9.\\(]", cleaned):
-        return cleaned, None
-    name, core = bare.group(1) + (bare.group(2) or ""), cleaned[: bare.start()].strip()
-    spaced = cleaned[len(core) : len(core) + 1] == " "
-    unit = read_unit(name)
-    word = len(bare.group(1)) >= 3 and spaced
-    known = unit is not None and (spaced or len(bare.group(1)) >= 2)
-    return (core, unit) if core and (word or known) else (cleaned, None)
-
-
-# Numbers ------------------------------------------------------------------------------------------
-
-_DECIMAL = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
-_PLAIN = re.compile(rf"(-)?\s*({_DECIMAL})\s*(%)?")
-_FRACTION = re.compile(
-    r"(-)?\s*(?:([0-9]+)\s*)?"
-    rf"(?:\\frac\s*\{{\s*(-)?\s*({_DECIMAL})\s*\}}\s*\{{\s*({_DECIMAL})\s*\}})\s*(%)?"
-)
-_SLASHED = re.compile(rf"(-)?\s*(?:([0-9]+) )?({_DECIMAL})\s*/\s*({_DECIMAL})\s*(%)?")
-_POWER_OF_TEN = re.compile(
-    rf"(-)?\s*(?:({_DECIMAL})\s*(?:\\times|\\cdot|\*|x)\s*)?10\s*\^\s*(?:\{{\s*([+-]?[0-9]{{1,4}})\s*\}}|([0-9]))"
-)
-MAX_DIGITS = 256
-MAX_EXPONENT = 1000
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number as it was written: its exact value, decimal places, significant digits, percent.
-
-    `places` is None for what was written as an integer or a fraction.
-    """
-
-    value: Fraction
-    places: int | None = None
-    digits: int = 0
-    percent: bool = False
-
-
-@lru_cache(maxsize=65536)
-def read_number(text: str) -> Quantity | None:
-    """Read a cleaned answer as one number; None if it is anything else, or far too long."""
-    if len(text) > 2 * MAX_DIGITS:
-        return None
-    if match := _PLAIN.fullmatch(text):
-        sign, number, percent = match.groups()
-        return _quantity(sign, number, percent)
-    if match := _FRACTION.fullmatch(text):
-        sign, whole, inner_sign, above, below, percent = match.groups()
-        if whole and inner_sign:
-            return None
-        sign = None if (sign and inner_sign) else (sign or inner_sign)
-    elif match := _SLASHED.fullmatch(text):
-        sign, whole, above, below, percent = match.groups()
-    elif match := _POWER_OF_TEN.fullmatch(text):
-        sign, number, exponent, digit = match.groups()
-        power = int(exponent or digit)
-        if abs(power) > MAX_EXPONENT:
-            return None
-        value = Fraction(number or 1) * Fraction(10) ** power
-        return Quantity(-value if sign else value)
-    else:
-        return None
-    bottom = Fraction(below)
-    if bottom == 0:
-        return None
-    value = int(whole or 0) + Fraction(above) / bottom
-    return Quantity(-value if sign else value, percent=bool(percent))
-
-
-def _quantity(sign: str | None, number: str, percent: str | None) -> Quantity:
-    value = Fraction(number if number != "." else 0)
-    point = number.find(".")
-    places = None if point < 0 else len(number) - point - 1
-    digits = len(number.replace(".", "").lstrip("0"))
-    return Quantity(-value if sign else value, places, digits, bool(percent))
-
-
-def same_number(gold: Quantity, answer: Quantity, tolerance: Fraction | None = None) -> bool:
-    """Whether two numbers are the same answer.
-
-    Exactly equal; or within `tolerance` if there is one; or one is the other correctly rounded to
-    six or more places, as 0.333333 is of 1/3; or they differ by no more than a float's noise.
-    A percentage may stand for its number or for its hundredth (50 = 50 % = 0.5).
-    """
-    if gold.percent == answer.percent:
-        return _close(gold, answer, tolerance)
-    percent, other = (gold, answer) if gold.percent else (answer, gold)
-    hundredth = Quantity(percent.value / 100, _more(percent.places, 2), percent.digits)
-    return _close(hundredth, other, tolerance) or _close(percent, other, tolerance)
-
-
-def _more(places: int | None, by: int) -> int | None:
-    return None if places is None else places + by
-
-
-def _close(one: Quantity, other: Quantity, tolerance: Fraction | None) -> bool:
-    difference = abs(one.value - other.value)
-    if difference == 0:
-        return True
-    if tolerance is not None and difference <= tolerance:
-        return True
-    largest = max(abs(one.value), abs(other.value))
-    noisy = any(q.places and q.digits >= 15 for q in (one, other))
-    if noisy and difference <= largest / 10**12:
-        return True
-    return _is_rounded(one, other) or _is_rounded(other, one)
-
-
-def _is_rounded(rounded: Quantity, exact: Quantity) -> bool:
-    if rounded.places is None or rounded.places < 6 or rounded.digits < 3:
-        return False
-    if exact.places is not None and exact.places <= rounded.places:
-        return False
-    return _terminates_later(exact.value, rounded.places) and (
-        abs(exact.value - rounded.value) * 2 * 10**rounded.places <= 1
-    )
-
-
-def _terminates_later(value: Fraction, places: int) -> bool:
-    """Whether a number needs more decimal places than these, so that rounding it makes sense."""
-    return (value * 10**places).denominator != 1
-
-
-# Lists --------------------------------------------------------------------------------------------
-
-Structure = Quantity | tuple[str, tuple["Structure", ...]]
-
-
-def read_structure(cleaned: str, depth: int = 0) -> Structure | None:
-    r"""Read numbers, tuples, intervals, sets and bare lists of numbers; None for anything else.
-
-    A bracketed list is ``("()", items)`` with its brackets, a bare one ``("", items)``. Items of
-    bare lists and of ``\{\}`` are sorted, those of sets also rid of duplicates: their order means
-    nothing.
-    """
-    number = read_number(cleaned)
-    if number is not None or depth > 4:
-        return number
-    parts = split_list(cleaned)
-    brackets = ""
-    if len(parts) == 1:
-        for opening, closing in (("\\{", "\\}"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")")):
-            if cleaned.startswith(opening) and cleaned.endswith(closing):
-                brackets = opening + closing
-                parts = split_list(cleaned[len(opening) : -len(closing)])
-                break
-        else:
-            return None
-    items = tuple(read_structure(part, depth + 1) for part in parts)
-    if any(item is None for item in items):
-        return None
-    if brackets in ("", "\\{\\}"):
-        items = tuple(sorted(items, key=_order))
-    if brackets == "\\{\\}":
-        items = tuple({_order(item): item for item in items}.values())
-    return brackets, items
-
-
-def _order(item: Structure) -> tuple:
-    if isinstance(item, Quantity):
-        return (0, item.value)
-    return (1, item[0], len(item[1]), tuple(_order(i) for i in item[1]))
-
-
-def same_structure(gold: Structure, answer: Structure, tolerance: Fraction | None = None) -> bool:
-    """Whether two structures have the same brackets and the same numbers."""
-    if isinstance(gold, Quantity) or isinstance(answer, Quantity):
-        both = isinstance(gold, Quantity) and isinstance(answer, Quantity)
-        return both and same_number(gold, answer, tolerance)
-    return (
-        gold[0] == answer[0]
-        and len(gold[1]) == len(answer[1])
-        and all(same_structure(g, a, tolerance) for g, a in zip(gold[1], answer[1], strict=True))
-    )
-
-
-def is_number_list(structure: Structure) -> bool:
-    """Whether a structure is a number, or a bare list or set of numbers."""
-    return isinstance(structure, Quantity) or (
-        structure[0] in ("", "\\{\\}") and all(isinstance(i, Quantity) for i in structure[1])
-    )
-
-
-def as_decimal(text: str) -> Decimal | None:
-    """A token of a program's output as a number, or None."""
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return None

@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from stages.verifiers import latex
+from stages.verifiers import latex, quantities, units
 from stages.verifiers.text import is_nested_deeper, last_box, stated_answer
 
 MAX_TEXT = 65536
@@ -25,8 +25,8 @@ _LONG_DIGITS = re.compile(rf"[0-9]{{{MAX_DIGIT_RUN + 1},}}")
 _FACTORIAL = re.compile(r"([0-9]+)\s*!")
 _BINOMIAL = re.compile(r"\\binom\s*\{?\s*([0-9]+)")
 _OPERATOR = re.compile(r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap)(?![A-Za-z])")
-_BASE = re.compile(r"([0-9A-Za-z]+)\s*_\s*\{?\s*(?:\\text\s*\{\s*)?([0-9]{1,2})[\s}]*")
-_MODULUS = re.compile(r"\s*\(?\\(?:pmod|bmod|mod)\s*\{?\s*([0-9]+)\s*\}?\s*\)?\s*$")
+_BASE = re.compile(r"\(?([0-9A-Za-z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{\s*)?([0-9]{1,2})[\s}]*")
+_MODULUS = re.compile(r"\s*\(?\s*\\(?:pmod|bmod|mod)\s*\{?\s*([0-9]+)\s*\}?\s*\)?\s*$")
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-4])\s*:\s*([0-5][0-9])")
 
 
@@ -59,7 +59,7 @@ class Candidate:
     cleaned: str
     compact: str
     core: str
-    unit: latex.Unit | None
+    unit: units.Unit | None
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def extract(section: str) -> str | None:
 def candidate(text: str) -> Candidate:
     """Bring an answer into the forms that it is compared in."""
     cleaned = latex.clean(text)
-    core, unit = latex.split_unit(cleaned)
+    core, unit = units.split_unit(cleaned)
     return Candidate(cleaned, latex.compact(core), core, unit)
 
 
@@ -164,31 +164,24 @@ def _decide_one(gold: Candidate, given: Candidate, rules: Rules) -> tuple[bool, 
             return verdict
     if _is_too_long_for_numbers(given.core):
         return None
-    wanted, found = latex.read_structure(gold.core), latex.read_structure(given.core)
+    wanted, found = quantities.read_structure(gold.core), quantities.read_structure(given.core)
     if scale != 1:
-        if not (isinstance(found, latex.Quantity) and isinstance(wanted, latex.Quantity)):
+        if not (isinstance(found, quantities.Quantity) and isinstance(wanted, quantities.Quantity)):
             return False, "another unit"
         found = replace(found, value=found.value * scale, places=None)
     if wanted is None or found is None:
         return None
-    if rules.ordered and not isinstance(wanted, latex.Quantity):
-        in_order = [latex.compact(part) for part in latex.split_list(gold.core)]
-        return (
-            None
-            if in_order != [latex.compact(p) for p in latex.split_list(given.core)]
-            else (
-                True,
-                "same spelling",
-            )
-        )
-    if latex.same_structure(wanted, found, rules.tolerance):
+    if rules.ordered and not isinstance(wanted, quantities.Quantity):
+        sides = [list(map(latex.compact, latex.split_list(c.core))) for c in (gold, given)]
+        return (True, "same spelling") if sides[0] == sides[1] else None
+    if quantities.same_structure(wanted, found, rules.tolerance):
         return True, "same numbers"
-    if latex.is_number_list(wanted) and latex.is_number_list(found):
+    if quantities.is_number_list(wanted) and quantities.is_number_list(found):
         return False, "different numbers"
     return None
 
 
-def _scale(gold: latex.Unit | None, given: latex.Unit | None) -> Fraction | None:
+def _scale(gold: units.Unit | None, given: units.Unit | None) -> Fraction | None:
     """Factor from the answer's unit to the gold's; None if they measure different things."""
     if gold is None or given is None or gold == given:
         return Fraction(1)
@@ -258,4 +251,4 @@ def check_limits(text: str) -> None:
 def is_settled_gold(gold: str) -> bool:
     """Whether a gold is plainly a number, a list of numbers or text, so that it needs no parser."""
     made = candidate(gold)
-    return latex.is_plain_text(made.cleaned) or latex.read_structure(made.core) is not None
+    return latex.is_plain_text(made.cleaned) or quantities.read_structure(made.core) is not None

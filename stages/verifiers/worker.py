@@ -98,10 +98,11 @@ def _serve(channel: socket.socket, handlers: dict[str, Callable[[Any], tuple[str
 
 def _math(request: dict[str, Any]) -> tuple[str, str]:
     from stages.verifiers import symbolic
+    from stages.verifiers.fence import evaluation_forbidden
     from stages.verifiers.math import Task
 
     task = Task(tuple(request["golds"]), request["answer"], request["ordered"])
-    with _memory_limited(request["memory_limit"]), symbolic.evaluation_forbidden():
+    with _memory_limited(request["memory_limit"]), evaluation_forbidden():
         try:
             equal, reason = symbolic.compare(task)
         except (symbolic.TooLarge, symbolic.UnreadableGold) as error:
@@ -113,8 +114,9 @@ def _math(request: dict[str, Any]) -> tuple[str, str]:
 
 def _check(request: dict[str, Any]) -> tuple[str, str]:
     from stages.verifiers import symbolic
+    from stages.verifiers.fence import evaluation_forbidden
 
-    with _memory_limited(request["memory_limit"]), symbolic.evaluation_forbidden():
+    with _memory_limited(request["memory_limit"]), evaluation_forbidden():
         for gold in request["golds"]:
             if not symbolic.is_readable(gold):
                 return "error", f"cannot be parsed: {gold[:200]}"

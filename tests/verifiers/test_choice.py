@@ -22,6 +22,14 @@ from stages.verifiers.choice import LETTERS, extract, read_reference
         ("The answer is $\\textbf{(E)}$", "E"),
         ("The correct answer is option B.", "B"),
         ("The answer is A because it is", "A"),
+        ("the answer is (c)", "C"),
+        ('The answer is "D".', "D"),
+        ("Hence the correct option is `D`.", "D"),
+        ("The answer is therefore D.", "D"),
+        ("The answer is D'.", "D"),
+        ("The answer is (a+b)/2", None),
+        ("The answer is C-14 dating", None),
+        ("The answer is B12", None),
         ("The answer is (B). No: the answer is (C).", "C"),
         (r"The answer is (B), that is \boxed{42}", "B"),
         ("The answer is I hope", None),
@@ -41,7 +49,10 @@ def test_a_box_may_hold_the_text_of_an_option():
     options = ("40", "41", r"$\frac{1}{2}$")
     assert extract(r"\boxed{41}", options) == "B"
     assert extract(r"\boxed{\dfrac12}", options) == "C"
+    assert extract(r"\boxed{0.5}", options) == "C"
     assert extract(r"\boxed{5}", options) is None
+    assert extract("The answer is 41.", options) == "B"
+    assert extract("The answer is 42.", options) is None
     assert extract(r"\boxed{same}", ("same", "same")) is None
 
 
@@ -56,10 +67,14 @@ def test_real_outputs_read_as_another_extractor_reads_them(rows):
         options = tuple(f"option {i}" for i in range(row["n_options"]))
         if extract(row["answer"], options) != row["official_pred"]:
             differ.append(row)
-    # The other extractor takes the first statement of several, and the first of two letters.
-    assert len(differ) <= 13
+    # The other extractor takes the first statement of several, the first of two letters, and
+    # knows no "correct option is".
+    assert len(differ) <= 14
     assert all(
-        row["answer"].lower().count("answer") >= 2 or " and (" in row["answer"] for row in differ
+        row["answer"].lower().count("answer") >= 2
+        or " and (" in row["answer"]
+        or "the correct option is (A)" in row["answer"]
+        for row in differ
     )
 
 

@@ -90,7 +90,7 @@ def test_nothing_that_an_answer_carries_is_executed(tmp_path):
 AUDITED = """
 import json, os, sys
 os.environ.update(SYMPY_GROUND_TYPES="python", MPMATH_NOGMPY="1")
-from stages.verifiers import math, symbolic
+from stages.verifiers import fence, math, symbolic
 symbolic.prepare_process()
 events = []
 def record(event, arguments):
@@ -101,8 +101,8 @@ def record(event, arguments):
     elif event == "open":
         suspect = bool(set(str(arguments[1])) & set("wax+"))
     else:
-        suspect = event in symbolic._FORBIDDEN_EVENTS
-    if suspect and sys._getframe(1).f_code.co_filename not in symbolic._GENERATORS:
+        suspect = event in fence._FORBIDDEN_EVENTS
+    if suspect and sys._getframe(1).f_code.co_filename not in fence._GENERATORS:
         events.append([event, repr(arguments)[:200]])
 sys.addaudithook(record)
 compared = 0
@@ -141,9 +141,9 @@ def test_audit_hooks_see_no_evaluation_even_without_the_fence(tmp_path):
 def test_the_fence_stops_an_evaluation_that_a_library_would_make(tmp_path):
     code = (
         "import sympy\n"
-        "from stages.verifiers import symbolic\n"
+        "from stages.verifiers import fence, symbolic\n"
         "symbolic.prepare_process()\n"
-        "with symbolic.evaluation_forbidden():\n"
+        "with fence.evaluation_forbidden():\n"
         "    try:\n"
         f"        sympy.sympify(\"open('{tmp_path}/canary','w')\")\n"
         "    except Exception as error:\n"
