@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from stages import command, importance, prompts, store, tables
 from stages.errors import UserError
 from stages.evaluation import VERSION, Evaluation
-from stages.reporting import content, figures, page
+from stages.reporting import content, examples, figures, page
 from stages.summary import model_folder
 
 
@@ -77,9 +77,7 @@ def read_evaluation(path: Path) -> Evaluation:
 def scores(evaluation: Evaluation) -> dict[str, Any]:
     """What the page says of the evaluation."""
     reference = content.reference(evaluation)
-    gainers = [
-        m for m in evaluation.models if any((p.a, p.b) == (m, reference) for p in evaluation.pairs)
-    ]
+    gainers = list(content.differences(evaluation, reference)) if reference else []
     shades = figures.colours(evaluation.models)
     names = evaluation.experiment.split("+")
     return {
@@ -123,7 +121,7 @@ def training_logs(models: list[tuple[str, Path]]) -> dict[str, pd.DataFrame]:
 
 def rounds(args: Namespace, drawn: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
     """A section for each round, and the examples of the last one."""
-    found, examples = [], None
+    found, packed = [], None
     questions = None
     if args.questions is not None and args.traces:
         questions = store.read_table(args.questions, tables.QUESTIONS).to_pandas()
@@ -142,9 +140,9 @@ def rounds(args: Namespace, drawn: dict[str, Any]) -> tuple[list[dict[str, Any]]
                 row["question_id"]: prompts.hint_of(row, args.settings.posterior.hint)
                 for row in questions.to_dict("records")
             }
-            examples = content.examples(questions, hints, traces, weights, verdicts)
-            examples["round"] = f"round {number}" if several else ""
-    return found, examples
+            packed = examples.pack(questions, hints, traces, weights, verdicts)
+            packed["round"] = f"round {number}" if several else ""
+    return found, packed
 
 
 def _read(path: Path | None, table: tables.Table, columns: list[str] | None = None) -> Any:
@@ -172,18 +170,14 @@ def round_section(
         most = int(np.bincount(group).max())
         panels["Effective sample size"] = figures.effective_sample_size(ess[ess > 0], most)
     if (bound := figures.bounds(summary.get("bounds", []))) is not None:
-        panels["The bound as k grows"] = bound
+        panels["Bound as k grows"] = bound
     weighed = figures.accuracy_against_weight(summary.get("accuracy_against_weight", []))
     if weighed is not None:
         drawn[f"{name}-weight"] = weighed
-    shares = [
-        (label.replace("_", " "), "–" if share is None else f"{100 * share:.1f} %")
-        for label, share in summary.get("shares", {}).items()
-    ]
     return {
         "id": name,
         "title": title,
-        "shares": shares,
+        "shares": content.shares(summary),
         "panels": place(panels, name, drawn),
         "weight_panel": f"{name}-weight" if weighed is not None else None,
         "weight_colours": {bar.name: bar.marker.color for bar in weighed.data} if weighed else {},

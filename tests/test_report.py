@@ -13,7 +13,7 @@ import pytest
 
 from stages import report, store, summary, tables
 from stages.errors import UserError
-from stages.reporting import content
+from stages.reporting import examples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "</script><script>window.owned = 1</script><img src=x onerror='window.owned = 2'>"
@@ -389,8 +389,8 @@ def test_examples_are_thinned_out_evenly_where_they_are_too_many_for_a_page(monk
     traces = pd.DataFrame({"question_id": names, "k": 0, "n_tokens": 9, "trace": "x" * 100})
     columns = {"weight": 1.0, "accuracy": 0.5, "log_ratio": 0.0, "log_answer": -np.inf}
     weights = traces.drop(columns="trace").assign(**columns, selected=True, excluded=None)
-    monkeypatch.setattr(content, "MAX_TEXT", 500)
-    found = content.examples(asked, {"q0": "4"}, traces, weights, None)
+    monkeypatch.setattr(examples, "MAX_TEXT", 500)
+    found = examples.pack(asked, {"q0": "4"}, traces, weights, None)
     assert (found["shown"], found["all"]) == (5, 10)
     unpacked = json.loads(gzip.decompress(base64.b64decode(found["packed"])))
     assert [example["id"] for example in unpacked] == ["q0", "q2", "q4", "q6", "q8"]

@@ -1,17 +1,10 @@
-"""Tables, notes, ledger and examples of the report, as plain data for its page."""
+"""Tables, notes and ledger of the report, as plain data for its page."""
 
-import base64
-import gzip
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
+from stages.evaluation import Cost, Evaluation, Interval, MacroPair, Pair, Result, Score
 
-from stages.evaluation import Cost, Evaluation, Interval, Pair, Result, Score
-
-MAX_TEXT = 48 << 20
 PUBLISHED = {
     # arXiv 2509.22637: averages in percent, in the groups of `stages/benchmarks`
     "Qwen3-4B-Base": {"math": 21.38, "other": 18.26},
@@ -127,10 +120,26 @@ def cell_of(score: Score) -> dict[str, Any]:
     }
 
 
+def differences(evaluation: Evaluation, before: str) -> dict[str, dict[str, Pair | MacroPair]]:
+    """What each model is better by than the model `before`: by model, then by row of the table."""
+    titles = {b.name: b.title for b in evaluation.benchmarks}
+    found: dict[str, dict[str, Pair | MacroPair]] = {}
+    for pair in evaluation.pairs:
+        if pair.b == before:
+            found.setdefault(pair.a, {})[titles[pair.benchmark]] = pair
+    for mean in evaluation.macro_pairs:
+        if mean.b == before and len(mean.members) > 1:
+            found.setdefault(mean.a, {})[mean_title(mean.group)] = mean
+    return found
+
+
+def mean_title(group: str) -> str:
+    """Title of a macro-average's row."""
+    return f"Mean of {group}"
+
+
 def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Rows of the main table: a benchmark or a mean each, with a cell a model."""
-    before = reference(evaluation)
-    pairs = {(p.a, p.benchmark): p for p in evaluation.pairs if p.b == before}
     rows = []
     for benchmark in evaluation.benchmarks:
         results = [evaluation.result(m, benchmark.name) for m in evaluation.models]
@@ -140,24 +149,32 @@ def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
                 "title": benchmark.title,
                 "detail": f"{asked.items:,} items × {asked.samples}",
                 "cells": [r and _result_cell(r) for r in results],
-                "gains": [_gain(pairs.get((m, benchmark.name))) for m in evaluation.models],
                 "reference": [f"{n}: {v:g}" for n, v in benchmark.reference.items()],
                 "mean": False,
             }
         )
-    return [*rows, *_mean_rows(evaluation, before)]
+    rows += [row for group in ("math", "other") if (row := _mean_row(evaluation, group))]
+    before = reference(evaluation)
+    gains = differences(evaluation, before) if before else {}
+    for row in rows:
+        row["gains"] = {
+            model: _gain(found[row["title"]])
+            for model, found in gains.items()
+            if row["title"] in found
+        }
+    return rows
 
 
 def _result_cell(result: Result) -> dict[str, Any]:
     rates = result.rates.model_dump()
+    clean = result.clean
+    overlaps = clean is not None and clean.average is not None and clean.items < result.items
     return {
         **cell_of(result.average),
         "rates": {name: percent(rate) for name, rate in rates.items()},
         "alarming": [name for name, limit in ALARMING.items() if rates[name] > limit],
-        "clean": result.clean.average
-        and result.clean.items < result.items
-        and f"{percent(result.clean.average.value)} on {result.clean.items:,} clean items"
-        if result.clean
+        "clean": f"{percent(clean.average.value)} on {clean.items:,} clean items"
+        if overlaps
         else None,
     }
 
@@ -165,57 +182,34 @@ def _result_cell(result: Result) -> dict[str, Any]:
 ALARMING = {"truncated": 0.05, "no_answer": 0.05, "error": 0.01}
 
 
-def _gain(pair: Pair | None) -> dict[str, Any] | None:
-    if pair is None:
-        return None
+def _gain(found: Pair | MacroPair) -> dict[str, Any]:
+    counted = isinstance(found, Pair)
     return {
-        "value": points(pair.difference.value),
-        "exact": pair.difference.value,
-        "bounds": bounds(pair.difference.population, signed=True),
-        "settled": _excludes_zero(pair.difference.population),
-        "counts": f"{pair.better:,} better, {pair.worse:,} worse",
+        "value": points(found.difference.value),
+        "exact": found.difference.value,
+        "bounds": bounds(found.difference.population, signed=True),
+        "settled": _excludes_zero(found.difference.population),
+        "counts": f"{found.better:,} better, {found.worse:,} worse" if counted else "",
     }
 
 
-def _mean_rows(evaluation: Evaluation, before: str | None) -> list[dict[str, Any]]:
-    rows = []
-    for group in ("math", "other"):
-        means = {m.model: m for m in evaluation.macro if m.group == group}
-        if not any(len(m.members) > 1 for m in means.values()):
-            continue
-        missing = next(iter(means.values())).missing
-        gains = {
-            m.a: m.difference for m in evaluation.macro_pairs if m.group == group and m.b == before
-        }
-        rows.append(
-            {
-                "title": f"Mean of {group}",
-                "detail": f"without {', '.join(missing)}" if missing else "as in the paper",
-                "cells": [
-                    cell_of(means[m].average) | {"rates": None, "clean": None}
-                    if m in means
-                    else None
-                    for m in evaluation.models
-                ],
-                "gains": [
-                    {
-                        "value": points(gains[m].value),
-                        "exact": gains[m].value,
-                        "bounds": bounds(gains[m].population, signed=True),
-                        "settled": _excludes_zero(gains[m].population),
-                        "counts": "",
-                    }
-                    if m in gains
-                    else None
-                    for m in evaluation.models
-                ],
-                "reference": []
-                if missing
-                else [f"{name}: {values[group]:g}" for name, values in PUBLISHED.items()],
-                "mean": True,
-            }
-        )
-    return rows
+def _mean_row(evaluation: Evaluation, group: str) -> dict[str, Any] | None:
+    """The row of a macro-average, if any model has more than one benchmark in it."""
+    means = {m.model: m for m in evaluation.macro if m.group == group}
+    if not any(len(m.members) > 1 for m in means.values()):
+        return None
+    missing = next(iter(means.values())).missing
+    published = {} if missing else PUBLISHED
+    return {
+        "title": mean_title(group),
+        "detail": f"without {', '.join(missing)}" if missing else "as in the paper",
+        "cells": [
+            cell_of(means[m].average) | {"rates": None, "clean": None} if m in means else None
+            for m in evaluation.models
+        ],
+        "reference": [f"{name}: {values[group]:g}" for name, values in published.items()],
+        "mean": True,
+    }
 
 
 def at_k_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -258,8 +252,9 @@ def notes(evaluation: Evaluation) -> list[str]:
         said.append(
             "Protocol of the authors: responses begin with a marker that no model was trained on."
         )
-    if any(r.samples == 1 for r in evaluation.results):
-        said.append("With one sample an item, how much a score depends on the seed is not known.")
+    once = dict.fromkeys(titles[r.benchmark] for r in evaluation.results if r.samples == 1)
+    if once:
+        said.append(f"One sample an item ({', '.join(once)}): no interval over seeds can be had.")
     return said
 
 
@@ -298,6 +293,12 @@ def ledger(costs: Iterable[Cost]) -> dict[str, Any]:
 
 # --------------------------------------------------------------------------------- the traces
 
+SHARES = {
+    "correct": "of the answers after a trace, by the verifier",
+    "closed": "traces that end their thought",
+    "too_long": "traces of weights.max_trace_tokens or more",
+    "leaking": "traces that speak of the hint, or state its answer in their first tenth",
+}
 COUNTS = {
     "questions": "questions",
     "questions_without_teacher_trace": "of them without a teacher trace",
@@ -309,9 +310,21 @@ COUNTS = {
     "teacher_stands_in": "of them, the teacher's trace stands in",
     "questions_dropped": "of them dropped",
     "selected_traces": "selected traces",
+    "rows_with_sampled_answer": "of them with the first correct answer sampled",
+    "rows_with_reference_solution": "of them with the reference solution",
     "answers_verified": "answers verified",
     "verifier_errors": "verifier errors",
 }
+
+
+def shares(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Shares of weights.json: their name, the percentage, and of what it is one."""
+    found = summary.get("shares", {})
+    return [
+        (name.replace("_", " "), "–" if found[name] is None else f"{percent(found[name])} %", note)
+        for name, note in SHARES.items()
+        if name in found
+    ]
 
 
 def counts(summary: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -320,89 +333,3 @@ def counts(summary: Mapping[str, Any]) -> list[tuple[str, int]]:
     excluded = found.get("excluded", {})
     listed = [(words, found[name]) for name, words in COUNTS.items() if name in found]
     return listed + [(f"excluded: {why.replace('_', ' ')}", n) for why, n in excluded.items()]
-
-
-def examples(
-    questions: pd.DataFrame,
-    hints: Mapping[str, str],
-    traces: pd.DataFrame,
-    weights: pd.DataFrame,
-    verdicts: pd.DataFrame | None,
-) -> dict[str, Any]:
-    """Questions with their traces, weights and verdicts, packed for the page's browser.
-
-    Parameters
-    ----------
-    questions, traces, weights, verdicts : DataFrame
-        Tables of one round.
-    hints : mapping
-        What the posterior was shown, by question.
-
-    Returns
-    -------
-    dict
-        `packed`, base64 of gzip of a JSON list; `shown` and `all`, numbers of questions. Where
-        the texts are more than a page should carry, questions are taken at even distances.
-    """
-    joined = traces.merge(weights, on=["question_id", "k"], suffixes=("", "_w")).sort_values("k")
-    judged = _marks(verdicts)
-    cards: dict[str, list[dict[str, Any]]] = {}
-    for row in joined[TRACE_COLUMNS].itertuples(index=False):
-        marks = judged.get((row.question_id, row.k), "")
-        cards.setdefault(row.question_id, []).append(_card(row, marks))
-    asked = questions[questions["question_id"].isin(cards.keys())]
-    size = int(joined["trace"].str.len().sum())
-    stride = max(1, -(-size // MAX_TEXT))
-    rows = [
-        {
-            "id": question.question_id,
-            "question": question.question,
-            "hint": hints.get(question.question_id),
-            "source": question.source,
-            "traces": cards[question.question_id],
-        }
-        for question in asked.iloc[::stride].itertuples(index=False)
-    ]
-    text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    packed = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
-    return {"packed": packed, "shown": len(rows), "all": len(asked)}
-
-
-TRACE_COLUMNS = [
-    *("question_id", "k", "trace", "n_tokens", "weight", "accuracy"),
-    *("log_ratio", "log_answer", "selected", "excluded"),
-]
-
-
-def _marks(verdicts: pd.DataFrame | None) -> dict[tuple[str, int], str]:
-    """Verdicts on the answers of each trace, a letter each: c, i or e."""
-    found: dict[tuple[str, int], str] = {}
-    if verdicts is not None:
-        letters = {"correct": "c", "incorrect": "i", "error": "e"}
-        for row in verdicts.sort_values("m").itertuples(index=False):
-            key = (row.question_id, row.k)
-            found[key] = found.get(key, "") + letters[row.verdict]
-    return found
-
-
-def _card(row: Any, marks: str) -> dict[str, Any]:
-    return {
-        "k": int(row.k),
-        "text": row.trace,
-        "tokens": int(row.n_tokens),
-        "weight": _finite(row.weight),
-        "accuracy": _finite(row.accuracy),
-        "ratio": _log(row.log_ratio),
-        "answer": _log(row.log_answer),
-        "selected": bool(row.selected),
-        "excluded": row.excluded if isinstance(row.excluded, str) else None,
-        "verdicts": marks,
-    }
-
-
-def _finite(value: Any) -> float | None:
-    return float(f"{value:.5g}") if value is not None and np.isfinite(value) else None
-
-
-def _log(value: Any) -> float | str | None:
-    return "−∞" if value == -np.inf else _finite(value)

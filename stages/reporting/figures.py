@@ -1,17 +1,19 @@
 """Every figure of the report, as Plotly figures. Colours of text and grid are the page's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from stages.evaluation import Evaluation, Interval, Result, Score
+from stages.evaluation import GROUPS, Evaluation, Interval, Result, Score
+from stages.reporting import content
 
 # Observable's ten colours: told apart on a light and on a dark ground, and by the colour-blind.
 COLOURS = ("#4f7fe8", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
 NEUTRAL = "#9498a0"
+MARGIN = {"l": 56, "r": 18, "t": 14, "b": 54}
 MAX_POINTS = 1000
 
 
@@ -26,25 +28,21 @@ def colours(models: Sequence[str]) -> dict[str, str]:
 
 def differences(evaluation: Evaluation, reference: str) -> go.Figure:
     """Paired differences against a model, each with its intervals, around zero."""
-    figure = go.Figure()
-    pairs = [p for p in evaluation.pairs if p.b == reference]
-    titles = {b.name: b.title for b in evaluation.benchmarks}
+    found = content.differences(evaluation, reference)
+    titles = [b.title for b in evaluation.benchmarks] + [content.mean_title(g) for g in GROUPS]
+    labels = [t for t in titles if any(t in rows for rows in found.values())]
     shades = colours(evaluation.models)
-    models = [m for m in evaluation.models if any(p.a == m for p in pairs)]
-    for number, model in enumerate(models):
-        rows = [(titles[p.benchmark], p.difference) for p in pairs if p.a == model]
-        means = [m for m in evaluation.macro_pairs if (m.a, m.b) == (model, reference)]
-        rows += [(f"Mean of {m.group}", m.difference) for m in means if len(m.members) > 1]
-        offset = 0.3 * (number - (len(models) - 1) / 2)
-        for kind, width, opacity in (("population", 2, 1.0), ("seeds", 7, 0.45)):
-            figure.add_trace(
-                _intervals(rows, kind, offset, shades[model], width, opacity, f"{model}")
-            )
-    labels = _labels(pairs, titles, evaluation, reference)
+    figure = go.Figure()
+    for number, (model, rows) in enumerate(found.items()):
+        offset = 0.3 * (number - (len(found) - 1) / 2)
+        scores = {labels.index(title) + offset: row.difference for title, row in rows.items()}
+        for kind in ("population", "seeds"):
+            figure.add_trace(_intervals(scores, kind, shades[model], model))
+    spans = [row.difference.population for rows in found.values() for row in rows.values()]
     figure.update_layout(
         xaxis={
             "title": f"points more than {reference}",
-            "range": _around_zero([p.difference.population for p in pairs]),
+            "range": _around_zero(spans),
             "zeroline": True,
             "zerolinewidth": 2,
         },
@@ -52,14 +50,10 @@ def differences(evaluation: Evaluation, reference: str) -> go.Figure:
             "tickvals": list(range(len(labels))),
             "ticktext": labels,
             "range": [len(labels) - 0.4, -0.6],
-            "zeroline": False,
             "automargin": True,
         },
-        height=130 + 46 * max(1, len(labels)) * max(1.0, 0.6 * len(models)),
-        meta={"labels": labels},
+        height=130 + 46 * max(1, len(labels)) * max(1.0, 0.6 * len(found)),
     )
-    for trace in figure.data:
-        trace.y = [labels.index(y) + trace.meta for y in trace.y]
     return figure
 
 
@@ -71,55 +65,39 @@ def _around_zero(intervals: list[Interval]) -> list[float]:
     return [low - room, high + room]
 
 
-def _labels(pairs: Any, titles: Any, evaluation: Evaluation, reference: str) -> list[str]:
-    shown = [
-        titles[b.name] for b in evaluation.benchmarks if b.name in {p.benchmark for p in pairs}
-    ]
-    means = [
-        f"Mean of {m.group}"
-        for m in evaluation.macro_pairs
-        if m.b == reference and len(m.members) > 1
-    ]
-    return [*shown, *dict.fromkeys(means)]
-
-
-def _intervals(
-    rows: list[tuple[str, Score]],
-    kind: str,
-    offset: float,
-    colour: str,
-    width: int,
-    opacity: float,
-    name: str,
-) -> go.Scatter:
-    values = [100 * (score.value or 0) for _, score in rows]
-    spans = [_span(score.value, getattr(score, kind)) for _, score in rows]
-    what = "other questions" if kind == "population" else "other seeds"
-    text = [
-        f"{label}: {value:+.1f} points<br>{what}: {_bounds(getattr(score, kind))}"
-        for (label, score), value in zip(rows, values, strict=True)
-    ]
+def _intervals(scores: Mapping[float, Score], kind: str, colour: str, name: str) -> go.Scatter:
+    """Scores by their height: a point with a thin interval (population) or a broad one (seeds)."""
+    population = kind == "population"
+    what = "other questions" if population else "other seeds"
+    values = [100 * (score.value or 0) for score in scores.values()]
+    intervals = [getattr(score, kind) for score in scores.values()]
     return go.Scatter(
         x=values,
-        y=[label for label, _ in rows],
+        y=list(scores),
         mode="markers",
-        marker={"color": colour, "size": 10 if kind == "population" else 1},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [up for _, up in spans],
-            "arrayminus": [down for down, _ in spans],
-            "thickness": width,
-            "width": 0,
-            "color": _rgba(colour, opacity),
-        },
+        marker={"color": colour, "size": 10 if population else 1},
+        error_x=_error_bars(scores.values(), kind)
+        | {"thickness": 2 if population else 7, "color": _rgba(colour, 1 if population else 0.45)},
         name=name,
-        legendgroup=name,
-        showlegend=kind == "population",
-        hovertext=text,
+        showlegend=population,
+        hovertext=[
+            f"{name}: {value:+.1f} points<br>{what}: {_bounds(interval)}"
+            for value, interval in zip(values, intervals, strict=True)
+        ],
         hoverinfo="text",
-        meta=offset,
     )
+
+
+def _error_bars(scores: Iterable[Score], kind: str = "population") -> dict[str, Any]:
+    """Plotly's description of the scores' intervals, without caps."""
+    spans = [_span(score.value, getattr(score, kind)) for score in scores]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [up for _, up in spans],
+        "arrayminus": [down for down, _ in spans],
+        "width": 0,
+    }
 
 
 def _span(value: float | None, interval: Interval) -> tuple[float, float]:
@@ -190,24 +168,18 @@ def by_difficulty(evaluation: Evaluation) -> dict[str, go.Figure]:
         if not results:
             continue
         figure = go.Figure([_graded(r, shades[r.model]) for r in results])
+        figure.update_xaxes(tickangle=0)
         figure.update_yaxes(ticksuffix=" %", rangemode="tozero")
         panels[benchmark.title] = figure
     return panels
 
 
 def _graded(result: Result, colour: str) -> go.Scatter:
-    spans = [_span(level.average.value, level.average.population) for level in result.difficulty]
+    scores = [level.average for level in result.difficulty]
     return go.Scatter(
-        x=[level.difficulty for level in result.difficulty],
-        y=[100 * (level.average.value or 0) for level in result.difficulty],
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [up for _, up in spans],
-            "arrayminus": [down for down, _ in spans],
-            "width": 0,
-            "thickness": 1.5,
-        },
+        x=[level.difficulty.replace(" ", "<br>", 1) for level in result.difficulty],
+        y=[100 * (score.value or 0) for score in scores],
+        error_y=_error_bars(scores) | {"thickness": 1.5},
         mode="lines+markers",
         line={"color": colour, "width": 2},
         marker={"size": 8},
@@ -238,7 +210,8 @@ def training(logs: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
                 figure.add_trace(dotted.update(line_dash="dot"))
         figure.update_xaxes(title="optimizer step")
         if column == "loss":
-            figure.update_yaxes(type="log", dtick="D2")
+            ticks = [digit * 10.0**power for power in range(-5, 3) for digit in (1, 2, 5)]
+            figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
         panels[title] = figure
     return panels
 
@@ -275,7 +248,9 @@ def trace_lengths(n_tokens: np.ndarray, closed: np.ndarray) -> go.Figure:
         xaxis={"title": "tokens of a trace"},
         yaxis={"title": "traces"},
         showlegend=True,
-        legend={"x": 1, "xanchor": "right", "y": 1},
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"},
+        margin={**MARGIN, "t": 30},
+        meta="An open trace was cut at the token limit before it ended its thought.",
     )
     return figure
 
@@ -336,8 +311,10 @@ def effective_sample_size(values: np.ndarray, most: int) -> go.Figure:
     figure.update_layout(
         bargap=0,
         showlegend=False,
-        xaxis={"title": "of a question's traces"},
+        xaxis={"title": "effective sample size"},
         yaxis={"title": "questions"},
+        meta=f"(Σρ)² / Σρ² over a question's traces: 1 where one trace has all the weight, {most} "
+        "where all weigh the same.",
     )
     return figure
 
@@ -360,8 +337,8 @@ def bounds(table: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     figure.update_layout(
         xaxis={"title": "k", "dtick": 1 if len(rows) < 17 else None},
         yaxis={"title": "IWAE-k, nats a question"},
-        meta=f"Over the {rows[0]['questions']:,} of {asked:,} questions all of whose traces were "
-        "answered correctly at least once; elsewhere it is −∞ at some k.",
+        meta="IWAE-k, a lower bound of log P(Yₓ | x) that tightens as k grows; k = 1 is the ELBO. "
+        f"Over the {rows[0]['questions']:,} of {asked:,} questions where it is finite at every k.",
     )
     return figure
 

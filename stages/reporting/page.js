@@ -88,7 +88,8 @@ function search() {
   document.getElementById("found").textContent = `${shown.length.toLocaleString("en")} of ${all.length.toLocaleString("en")}`;
   document.getElementById("rows").style.height = `${shown.length * ROW}px`;
   document.getElementById("list").scrollTop = 0;
-  renderRows();
+  if (shown.length) choose(shown.includes(chosen) ? chosen : shown[0]);
+  else renderRows();
 }
 
 // Only the rows in sight are in the page, so 10,000 scroll as lightly as ten.

@@ -11,9 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from stages.reporting.figures import MARGIN
+
 HERE = Path(__file__).parent
 LAYOUT = {
-    "margin": {"l": 56, "r": 18, "t": 14, "b": 54},
+    "margin": MARGIN,
     "height": 300,
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
