@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     model = command.model_directory(args.model)
     questions = store.read_table(args.questions, tables.QUESTIONS)
     index, count = args.shard
-    mine = questions.take(list(range(index, len(questions), count))).to_pylist()
+    mine = questions.to_pylist()[index::count]
     draw_table(
         tables.TRACES,
         trace_requests(mine, settings, command.load_tokenizer(model)),
