@@ -272,6 +272,29 @@ def is_fresh(path: Path, now: Mapping[str, Any], wanted: set[str], name: str) ->
     )
 
 
+def same_source(questions: Path, file: str | None, name: str) -> None:
+    """Refuse finished questions whose file says something else by now.
+
+    Parameters
+    ----------
+    questions : Path
+        The table that was made of it.
+    file : str, optional
+        Setting `questions.file`.
+    name : str
+        The experiment.
+    """
+    if file is None or not Path(file).exists() or not questions.exists():
+        return
+    read = store.read_provenance(questions).get("inputs", {}).get(str(Path(file)))
+    if read not in (None, store.file_digest(Path(file))):
+        raise UserError(
+            f"{file} has changed since {questions} was made of it.\n"
+            "Put it back; or give it another name and an experiment of its own "
+            f"(`inherits: {name}`); or delete results/{name}, to have all made anew."
+        )
+
+
 def _differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [

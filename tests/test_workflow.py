@@ -4,6 +4,7 @@ Every test runs the real Snakemake in a folder of its own, on an experiment of s
 is transformers, so nothing but files and processes is shared with other tests.
 """
 
+import json
 import os
 import re
 import shutil
@@ -133,6 +134,27 @@ def test_a_child_uses_the_parents_artifacts(done: Workflow) -> None:
 
 def test_a_second_run_has_nothing_to_do(done: Workflow) -> None:
     assert "Nothing to be done" in done.run("results/mini/eval.json").stdout
+
+
+def test_a_users_own_questions_and_model(done: Workflow) -> None:
+    """Both are found again by a second run; a file that was edited meanwhile stops it."""
+    trace = "<|begin_of_thought|>1<|end_of_thought|><|begin_of_solution|>\\boxed{2}"
+    turns = [{"from": "user", "value": "1+1"}, {"from": "assistant", "value": trace}]
+    file = done.folder / "mine.jsonl"
+    file.write_text(json.dumps({"conversations": turns}) + "\n")
+    mine = {**MINI, "questions": {"file": "mine.jsonl"}}
+    mine["model"] = {"path": "results/mini/models/base"}
+    done.configure(mini=MINI, mine=mine)
+    target = "results/mine/teacher_rows/initial.parquet"
+    assert done.run(target).returncode == 0
+    rows = pd.read_parquet(done.folder / target)
+    solution = "<|begin_of_solution|>\\boxed{2}<|end_of_solution|>"
+    assert rows["response"].to_list() == [f"1<|end_of_thought|>{solution}<|im_end|>"]
+    assert "Nothing to be done" in done.run(target).stdout
+    file.write_text(file.read_text() * 2)
+    stopped = done.run(target)
+    assert stopped.returncode != 0
+    assert "mine.jsonl has changed since results/mine/questions.parquet" in stopped.stdout
 
 
 def test_touching_files_redoes_no_model_and_no_trace(done: Workflow) -> None:

@@ -60,7 +60,7 @@ def made(artifact):
 
     def where(wildcards):
         rollouts = wildcards.get("draws", "").endswith("rollouts")
-        inside = f"rollouts/{artifact}" if rollouts and artifact not in ("questions",) else artifact
+        inside = f"rollouts/{artifact}" if rollouts and artifact != "questions" else artifact
         return path(wildcards.experiment, inside, round_of(wildcards))
 
     return where
@@ -208,6 +208,8 @@ def is_kept(artifact, wildcards):
         if home != name:
             there = Path("results", home, *finished.parts[2:])
             raise UserError(f"{name} uses what {home} makes: ask for {there}")
+        if artifact == "questions":
+            experiments.same_source(finished, experiment.questions.file, name)
         now = experiments.step_settings(experiment, kind, round_, rollouts)
         wanted = experiments.sections(experiment, kind, round_)
         return experiments.is_fresh(finished, now, wanted, name)
