@@ -14,7 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages import command, evaluation, store, tables
+from stages import aggregation, command, store, tables
+from stages.evaluation import Cost, Evaluation
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     folders = dict(args.folders)
-    made = evaluation.summarise(
+    made = aggregation.summarise(
         {model: load(folder) for model, folder in folders.items()},
         experiment=args.name,
         protocol=protocol(folders.values()),
@@ -59,13 +60,13 @@ def files(folder: Path) -> list[Path]:
     return [folder / f"{name}.parquet" for name in json.loads(listed.read_text())]
 
 
-def load(folder: Path) -> dict[str, evaluation.Answers]:
+def load(folder: Path) -> dict[str, aggregation.Answers]:
     """A model's samples by benchmark, from the folder that stages.evaluate wrote."""
     found = {}
     for file in files(folder):
-        data = store.read_table(file, tables.SAMPLES, evaluation.COLUMNS).to_pandas()
+        data = store.read_table(file, tables.SAMPLES, aggregation.COLUMNS).to_pandas()
         for name, samples in data.groupby("benchmark", sort=False):
-            found[str(name)] = evaluation.answers(samples, str(file))
+            found[str(name)] = aggregation.answers(samples, str(file))
     return found
 
 
@@ -87,7 +88,7 @@ def training_questions(paths: list[Path] | None) -> list[str] | None:
     return [text for table in read for text in table["question"].to_pylist()]
 
 
-def cost(path: Path) -> evaluation.Cost:
+def cost(path: Path) -> Cost:
     """What one artifact cost: a file, a folder of shards, or a model."""
     is_model = (path / "config.json").exists() or (path / "provenance.json").exists()
     parts = [path] if is_model else store.shards(path)
@@ -96,7 +97,7 @@ def cost(path: Path) -> evaluation.Cost:
     seconds = [one["seconds"] for one in left if one.get("seconds") is not None]
     tokens = [one["tokens"] for one in left if one.get("tokens") is not None]
     devices = sorted({one["device"] for one in left if one.get("device")})
-    return evaluation.Cost(
+    return Cost(
         artifact=label(path),
         step=left[0].get("step", "unknown"),
         files=len(parts),
@@ -113,7 +114,7 @@ def label(path: Path) -> str:
     return "/".join(parts[start:]).removesuffix(".parquet")
 
 
-def headline(made: evaluation.Evaluation) -> str:
+def headline(made: Evaluation) -> str:
     """One line a model and benchmark, for the terminal and the log."""
     lines = []
     for result in made.results:

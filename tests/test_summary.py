@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from stages import evaluation, statistics, store, summary, tables
+from stages import aggregation, evaluation, statistics, store, summary, tables
 from stages.errors import UserError
 
 DOCS = Path(__file__).parents[1] / "docs" / "eval.md"
@@ -127,7 +127,7 @@ def test_difficulties_come_in_their_natural_order(folders, tmp_path):
     rows = sample_rows("math500", {"q9": "cc", "q10": "ic", "q1": "ci"})
     for row in rows:
         row["difficulty"] = f"level {row['item_id'][1:]}"
-    levels = evaluation._levels(evaluation.answers(pd.DataFrame(rows)))
+    levels = aggregation._levels(aggregation.answers(pd.DataFrame(rows)))
     assert [level.difficulty for level in levels] == ["level 1", "level 9", "level 10"]
     assert [level.average.value for level in levels] == [0.5, 1.0, 0.5]
 
