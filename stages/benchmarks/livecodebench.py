@@ -58,9 +58,14 @@ def _tests(cases: list[dict[str, str]], name: str | None) -> dict[str, Any]:
     return {
         "kind": "call",
         "entry_point": name,
-        "inputs": [[json.loads(line) for line in text.splitlines()] for text in inputs],
+        "inputs": [_arguments(text) for text in inputs],
         "outputs": [json.loads(text) for text in outputs],
     }
+
+
+def _arguments(text: str) -> list[Any]:
+    """Arguments of a call, JSON on a line each; a text among them may hold other line breaks."""
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def private_tests(encoded: str) -> list[dict[str, str]]:

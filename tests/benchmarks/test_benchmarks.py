@@ -193,7 +193,7 @@ def packed(value):
 
 
 def livecodebench_row(question_id, difficulty, private, function=None):
-    argument = {"input": "[1, 2]\n3", "output": "[4, 5]", "testtype": "functional"}
+    argument = {"input": '["a\u2028b"]\n3\n', "output": "[4, 5]", "testtype": "functional"}
     stdin = {"input": "1 2\n", "output": "3\n", "testtype": "stdin"}
     return {
         "question_title": "t",
@@ -226,7 +226,7 @@ def test_livecodebench_is_split_by_difficulty_and_its_private_tests_are_read(tmp
     assert json.loads(function.tests) == {
         "kind": "call",
         "entry_point": "add",
-        "inputs": [[[1, 2], 3]],
+        "inputs": [[["a\u2028b"], 3]],
         "outputs": [[4, 5]],
     }
     assert "class Solution" in function.prompt and "without invoking it" in function.prompt
