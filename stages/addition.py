@@ -1,16 +1,17 @@
 r"""Column additions: a task whose traces can be checked digit by digit, for the tiny experiment.
 
       482+  937+15806     numbers right-aligned, as in a column
-    0+2=02+7=09+6=15      units: the carry, then each digit with the running sum in two digits
-    1+8=09+3=12+0=12
-    1+4=05+9=14+8=22
-    2+0=02+0=02+5=07      a number that has no such digit adds 0
-    0+0=00+0=00+1=01      (a last carry would have a line of its own)
+    0+2+7+6=15            units: the carry, each number's digit, and their sum
+    1+8+3+0=12
+    1+4+9+8=22
+    2+0+0+5=07            a number that has no such digit adds 0
+    0+0+0+1=01            (a last carry would have a line of its own)
     =17225
     \boxed{17225}
 
 Lines of a question have the same width, and digits of a column the same place, so that a model of a
-million parameters can learn from a few hundred traces where each digit stands.
+million parameters can learn from a few hundred traces where each digit stands. Adding up a column
+at once takes it longer to learn: that is what a hint of the answer helps with, digit by digit.
 """
 
 import random
@@ -24,12 +25,9 @@ def addition_trace(numbers: list[int]) -> str:
     lines, total = [], 0
     for column in range(max(len(str(number)) for number in numbers)):
         total //= 10
-        line = str(total)
-        for number in numbers:
-            digit = number // 10**column % 10
-            total += digit
-            line += f"+{digit}={total:02d}"
-        lines.append(line)
+        summands = [total, *(number // 10**column % 10 for number in numbers)]
+        total = sum(summands)
+        lines.append(f"{'+'.join(map(str, summands))}={total:02d}")
     if total >= 10:
         lines.append(str(total // 10))
     return "\n".join([*lines, f"={sum(numbers)}"])

@@ -186,9 +186,7 @@ def test_more_held_out_than_there_are_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_trace_adds_digits_from_the_right() -> None:
-    assert addition_trace([482, 937, 158]) == (
-        "0+2=02+7=09+8=17\n1+8=09+3=12+5=17\n1+4=05+9=14+1=15\n1\n=1577"
-    )
+    assert addition_trace([482, 937, 158]) == "0+2+7+8=17\n1+8+3+5=17\n1+4+9+1=15\n1\n=1577"
 
 
 def test_additions_are_distinct_right_and_the_same_for_a_seed() -> None:
