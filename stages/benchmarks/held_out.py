@@ -23,7 +23,7 @@ def read(row: Row, number: int) -> Item | None:
 
 def digits(question: str) -> str | None:
     """Difficulty of a column addition, by the digits to add; None for any other question."""
-    if not re.fullmatch(r"\d+(\+\d+)+", question):
+    if not re.fullmatch(r" *\d+(\+ *\d+)+", question):
         return None
     low = (len(re.sub(r"\D", "", question)) - 1) // 4 * 4 + 1
     return f"{low}–{low + 3} digits"

@@ -210,10 +210,18 @@ def training(logs: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
                 figure.add_trace(dotted.update(line_dash="dot"))
         figure.update_xaxes(title="optimizer step")
         if column == "loss":
-            ticks = [digit * 10.0**power for power in range(-5, 3) for digit in (1, 2, 5)]
-            figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+            figure.update_yaxes(type="log", **_log_ticks([y for t in figure.data for y in t.y]))
         panels[title] = figure
     return panels
+
+
+def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks at powers of ten, and at 2 and 5 between where that leaves few."""
+    positive = [value for value in values if value > 0]
+    few = bool(positive) and max(positive) < 100 * min(positive)
+    digits = (1, 2, 5) if few else (1,)
+    ticks = [digit * 10.0**power for power in range(-8, 4) for digit in digits]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _line(log: pd.DataFrame, column: str, name: str, colour: str) -> go.Scatter:

@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import pickle
+import re
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages import benchmarks
-from stages.benchmarks import livecodebench
+from stages.addition import additions
+from stages.benchmarks import held_out, livecodebench
 from stages.errors import UserError
+from stages.settings import Addition
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 
@@ -133,6 +136,13 @@ def test_held_out_questions_are_asked_as_in_training(tmp_path):
     (item,) = load("held_out", tmp_path / "heldout.parquet")
     assert (item.item_id, item.prompt, item.answer) == ("a", "482+937+158", "1577")
     assert item.difficulty == "9–12 digits"
+
+
+def test_every_addition_of_the_demo_is_graded_by_its_digits():
+    _, asked = additions(Addition(traced=0, answer_only=0, held_out=200), seed=0)
+    for row in asked:
+        low, high = map(int, re.findall(r"\d+", held_out.digits(row["question"])))
+        assert low <= sum(c.isdigit() for c in row["question"]) <= high
 
 
 # ------------------------------------------------------------------------------------ choice
