@@ -13,7 +13,7 @@ import pytest
 
 from stages import report, store, summary, tables
 from stages.errors import UserError
-from stages.reporting import examples
+from stages.reporting import content, examples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "</script><script>window.owned = 1</script><img src=x onerror='window.owned = 2'>"
@@ -395,3 +395,20 @@ def test_examples_are_thinned_out_evenly_where_they_are_too_many_for_a_page(monk
     unpacked = json.loads(gzip.decompress(base64.b64decode(found["packed"])))
     assert [example["id"] for example in unpacked] == ["q0", "q2", "q4", "q6", "q8"]
     assert (unpacked[0]["hint"], unpacked[0]["traces"][0]["answer"]) == ("4", "−∞")
+
+
+def test_differences_are_shown_with_their_sign_and_none_for_zero():
+    shown = [content.points(v) for v in (0.356, -0.012, 0.0, -0.0004, None)]
+    assert shown == ["+35.6", "−1.2", "0.0", "0.0", "–"]
+
+
+def test_high_rates_are_said_before_the_table_each_in_one_sentence(experiment):
+    evaluation = report.read_evaluation(experiment / "eval.json")
+    cut = {"truncated": 0.5, "no_answer": 0.0, "error": 0.0}
+    worst = evaluation.results[:2]
+    worst = [r.model_copy(update={"rates": r.rates.model_copy(update=cut)}) for r in worst]
+    said = content.notes(evaluation.model_copy(update={"results": worst}))
+    assert said[0] == (
+        "Samples that were cut at the token limit: initial on Held-out questions 50.0 %, "
+        "initial on MATH500 50.0 %."
+    )

@@ -15,7 +15,7 @@ def read(row: Row, number: int) -> Item:
         prompt=BOXED + row["question"],
         answer=answer.strip().replace(",", ""),
         answer_kind="math",
-        difficulty="6 steps or more" if steps > 5 else "1 step" if steps == 1 else f"{steps} steps",
+        difficulty="6+ steps" if steps > 5 else "1 step" if steps == 1 else f"{steps} steps",
     )
 
 

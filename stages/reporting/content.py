@@ -28,7 +28,10 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def points(value: float | None) -> str:
     """A difference of shares in points, with its sign; a dash for none."""
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+    if value is None:
+        return "–"
+    shown = f"{100 * value:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", "−")
 
 
 def bounds(interval: Interval, signed: bool = False) -> str:
@@ -143,11 +146,11 @@ def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows = []
     for benchmark in evaluation.benchmarks:
         results = [evaluation.result(m, benchmark.name) for m in evaluation.models]
-        asked = next(r for r in results if r is not None)
+        asked = dict.fromkeys(f"{r.items:,} items × {r.samples}" for r in results if r is not None)
         rows.append(
             {
                 "title": benchmark.title,
-                "detail": f"{asked.items:,} items × {asked.samples}",
+                "detail": " or ".join(asked),
                 "cells": [r and _result_cell(r) for r in results],
                 "reference": [f"{n}: {v:g}" for n, v in benchmark.reference.items()],
                 "mean": False,
@@ -233,12 +236,14 @@ def notes(evaluation: Evaluation) -> list[str]:
     """What a reader should know before believing the table."""
     titles = {b.name: b.title for b in evaluation.benchmarks}
     said = []
-    for result in evaluation.results:
-        rates = result.rates.model_dump()
-        high = [name for name in RATES if rates[name] > ALARMING[name]]
+    for name, what in RATES.items():
+        high = [
+            f"{r.model} on {titles[r.benchmark]} {percent(rate)} %"
+            for r in evaluation.results
+            if (rate := getattr(r.rates, name)) > ALARMING[name]
+        ]
         if high:
-            what = ", ".join(f"{percent(rates[name])} % {RATES[name]}" for name in high)
-            said.append(f"{result.model} on {titles[result.benchmark]}: of the samples, {what}.")
+            said.append(f"Samples that {what}: {', '.join(high)}.")
     for found in evaluation.contamination or ():
         if found.overlapping:
             said.append(
