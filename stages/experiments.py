@@ -9,7 +9,7 @@ stale, may a child use its parent's, and did a setting that matters change.
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,26 @@ def lineage(name: str, parents: Mapping[str, str], known: Mapping[str, Any]) -> 
     while line[-1] in parents:
         parent = parents[line[-1]]
         if parent not in known:
-            near = difflib.get_close_matches(parent, list(known), n=1)
-            mend = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise UserError(
-                f"config.yaml: experiments.{line[-1]}.inherits: there is no experiment "
-                f"{parent!r}; {mend}"
-            )
+            raise _unknown(parent, known, f"config.yaml: experiments.{line[-1]}.inherits")
         if parent in line:
             raise UserError(f"config.yaml: experiments.{name}: {parent!r} inherits from itself")
         line.append(parent)
     return line
+
+
+def check_targets(targets: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a file of an experiment that config.yaml does not have."""
+    for target in targets:
+        found = re.match(r"(?:\./)?results/(?:compare/([^/]+)\.(?:html|json)$|([^/]+)/)", target)
+        for name in (found[1] or found[2]).split("+") if found else ():
+            if name not in known and name != "compare":
+                raise _unknown(name, known, target)
+
+
+def _unknown(name: str, known: Iterable[str], where: str) -> UserError:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    mend = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return UserError(f"{where}: there is no experiment {name!r} in config.yaml; {mend}")
 
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

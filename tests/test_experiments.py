@@ -53,7 +53,7 @@ def test_the_papers_settings() -> None:
         ),
         ({"a": {"answers": {"m": 0}}}, "answers.m is 0, but weights.answer: accuracy"),
         ({"a": {"questions": {"file": "x", "dataset": "y"}}}, "not several"),
-        ({"a": {"inherits": "tinny"}, "tiny": {}}, "no experiment 'tinny'; did you mean 'tiny'"),
+        ({"a": {"inherits": "tinny"}, "tiny": {}}, "no experiment 'tinny' .* did you mean 'tiny'"),
         ({"a": {"inherits": "b"}, "b": {"inherits": "a"}}, "inherits from itself"),
         ({"a/b": {}}, "a name is made of letters, digits"),
         ({"a": ["traces"]}, "experiments.a: give settings as `name: value`, not"),
@@ -64,6 +64,24 @@ def test_the_papers_settings() -> None:
 def test_mistakes_are_named_with_their_place(given: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load(**given)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("results/tinny/eval.json", "results/tinny/eval.json: .* did you mean 'tiny'"),
+        ("./results/xyz/eval.json", "no experiment 'xyz' in config.yaml; known are tiny, big"),
+        ("results/compare/tiny+bigg.html", "no experiment 'bigg' .* did you mean 'big'"),
+    ],
+)
+def test_a_target_of_an_unknown_experiment_is_named(target: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        experiments.check_targets([target], ["tiny", "big"])
+
+
+def test_other_targets_are_snakemakes_own_affair() -> None:
+    targets = ["all", "results/tiny/eval.json", "results/compare/tiny+big.html", "logs/x.log"]
+    experiments.check_targets(targets, ["tiny", "big"])
 
 
 def test_numbers_as_yaml_reads_them() -> None:

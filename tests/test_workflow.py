@@ -225,7 +225,7 @@ def test_a_killed_run_goes_on_where_it_stood(workflow: Workflow) -> None:
 @pytest.mark.parametrize(
     ("experiment", "target", "message"),
     [
-        (MINI, "results/tinny/eval.json", "tinny"),
+        (MINI, "results/minni/eval.json", "did you mean 'mini'?"),
         ({**MINI, "trases": {}}, "results/mini/eval.json", "did you mean 'traces'?"),
         (
             {**MINI, "traces": {"temprature": 1}},

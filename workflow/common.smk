@@ -18,6 +18,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.ge
 
 try:
     CONFIG = experiments.load(config)
+    experiments.check_targets(sys.argv[1:], CONFIG.experiments)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
