@@ -97,7 +97,8 @@ def _counts(
     without = questions[~questions["question_id"].isin(chosen["question_id"])]
     stands_in = without["trace"].notna() & (how.no_candidate == "teacher")
     excluded = weighed["excluded"].value_counts()
-    with_sampled_answer = int((how.answer == "accuracy") * (~chosen["fallback"]).sum())
+    with_answer = 0 if settings.role == "posterior" else len(chosen)  # it learns the trace alone
+    sampled = int((~chosen["fallback"]).sum()) if with_answer and how.answer == "accuracy" else 0
     return {
         "questions": len(questions),
         "questions_without_teacher_trace": int(questions["trace"].isna().sum()),
@@ -113,8 +114,8 @@ def _counts(
         "questions_dropped": int((~stands_in).sum()),
         "questions_of_accuracy_0_or_1": int(figures["accuracy"].isin([0.0, 1.0]).sum()),
         "selected_traces": len(chosen),
-        "rows_with_sampled_answer": with_sampled_answer,
-        "rows_with_reference_solution": len(chosen) - with_sampled_answer,
+        "rows_with_sampled_answer": sampled,
+        "rows_with_reference_solution": with_answer - sampled,
         "answers_verified": int(weighed["n_verdicts"].sum()),
         "verifier_errors": int(weighed["n_errors"].sum()),
     }
