@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PADDING = "<|endoftext|>"
 WORDS = (r"\boxed{", "}")
-# Usual values are for long contexts and wide models. With wavelengths of 6 to 500 tokens, and weights
-# that suit a width of a hundred, a small model finds in half the steps which token to look at.
+# Usual values are for long contexts and wide models. With wavelengths of 6 to 500 tokens, and
+# weights that suit a width of a hundred, a small model finds in half the steps where to look.
 ROPE_THETA = 100.0
 INITIALIZER_RANGE = 0.04
 

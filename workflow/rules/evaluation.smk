@@ -34,6 +34,7 @@ rule summary:
         questions=ancient(made("questions")),
         models=ancient(trained_models),
         draws=ancient(draws_of),
+        settings="results/{experiment}/settings.json",
     output:
         "results/{experiment}/eval.json",
     log:
