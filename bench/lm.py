@@ -22,7 +22,8 @@ import torch
 
 from bench import Line, show
 from stages.lm import attention
-from stages.lm.model import LanguageModel, fuse_norms, make_bin
+from stages.lm.model import LanguageModel, make_bin
+from stages.lm.norms import fuse_norms
 from stages.lm.packing import balance, pack, row_costs
 from stages.lm.plan import TrainingRows, TrainingSettings
 from stages.lm.trainer import Trainer

@@ -23,7 +23,8 @@ from bench.lm import VOCABULARY, long_tailed
 from stages.lm import attention
 from stages.lm.logprobs import token_logprobs
 from stages.lm.loss import weighted_nll
-from stages.lm.model import LanguageModel, fuse_norms, make_bin
+from stages.lm.model import LanguageModel, make_bin
+from stages.lm.norms import fuse_norms
 from stages.lm.packing import pack
 from stages.lm.plan import TrainingRows, TrainingSettings
 from stages.lm.trainer import Trainer

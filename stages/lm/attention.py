@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -63,6 +64,11 @@ class Layout:
         return groups
 
     @cached_property
+    def group_sizes(self) -> list[int]:
+        """Tokens of each group."""
+        return np.diff([start for start, _, _ in self.groups], append=self.n_tokens).tolist()
+
+    @cached_property
     def padding(self) -> list[tuple[torch.Tensor, torch.Tensor] | None]:
         """Of each group: index of every padded place's token, and of every token's padded place.
 
@@ -100,10 +106,9 @@ def _attend_by_group(
 ) -> torch.Tensor:
     """Attention without a variable-length kernel; [tokens, heads, head_dim] in and out."""
     out = []
-    ends = [*(start for start, _, _ in layout.groups[1:]), layout.n_tokens]
-    groups = zip(layout.groups, ends, layout.padding, strict=True)
-    for (start, rows, _), end, padding in groups:
-        qkv = [x[start:end] for x in (query, key, value)]
+    # Split at once: the gradient of a slice is a whole bin of zeros around it.
+    parts = zip(*(x.split(layout.group_sizes) for x in (query, key, value)), strict=True)
+    for qkv, (_, rows, _), padding in zip(parts, layout.groups, layout.padding, strict=True):
         if padding is None:
             out.append(_one_length(*qkv, rows, scale))
         else:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from stages.errors import UserError
 from stages.lm import attention
 from stages.lm.logprobs import token_logprobs
 from stages.lm.loss import weighted_nll
+from stages.lm.norms import fuse_norms
 
 ARCHITECTURES = ("qwen2", "qwen3")  # what the tests hold to the naive loop
 
@@ -159,14 +159,3 @@ def load(
     )
     fuse_norms(checkpoint)
     return LanguageModel(checkpoint.to(device)).eval()
-
-
-def fuse_norms(checkpoint: torch.nn.Module) -> None:
-    """Have norms computed by torch's one kernel where transformers starts seven."""
-    for module in checkpoint.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = partial(_rms_norm, module)
-
-
-def _rms_norm(norm: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
