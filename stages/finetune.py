@@ -5,7 +5,8 @@ accelerate launch --multi_gpu --num_processes N -m stages.finetune ...   (N GPUs
 
 The settings' `role` says whose section holds: initial, posterior or final. Checkpoints of
 unfinished work are in `<out>.partial`; the same command goes on from there, also after SIGTERM or
-Ctrl-C. Several nodes need `--out` on a file system that all of them see.
+Ctrl-C. Several nodes need `--out` on a file system that all of them see. A launcher kills what has
+not ended 30 s after SIGTERM; with TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 large models have the time.
 """
 
 import fcntl
@@ -13,6 +14,7 @@ import math
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from stages.lm.plan import TrainingRows, TrainingSettings
 
 NOT_COPIED = (".safetensors", ".bin", ".pt", ".parquet", ".index.json")
+SAME_REQUEST_SECONDS = 5
 OWN_FILES = ("config.json", "generation_config.json", "provenance.json")
 
 
@@ -224,12 +227,21 @@ def unfinished_work(partial: Path, identity: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Note SIGTERM and SIGINT in a list instead of dying of them; a second one kills as ever."""
+    """Note SIGTERM and SIGINT in a list instead of dying of them; a later one kills as ever.
+
+    What comes within moments of the first is the same request: a launcher and a scheduler may each
+    pass it on.
+    """
     received: list[int] = []
+    first = 0.0
 
     def note(number: int, _: object) -> None:
+        nonlocal first
+        first = first or time.monotonic()
         received.append(number)
-        signal.signal(number, before[number])
+        if time.monotonic() - first > SAME_REQUEST_SECONDS:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:

@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> None:
         case _:
             raise UserError("usage: python -m stages.gpus N -- STEP ARGUMENTS ...")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    # from a launcher's SIGTERM to its SIGKILL: its own 30 s are too few to checkpoint a large model
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
     os.execv(sys.executable, start(step, len(devices), arguments))
 
 

@@ -267,6 +267,20 @@ def test_a_training_killed_three_times_writes_the_same_model(
     assert log["step"].to_pylist() == list(range(1, STEPS + 1))
 
 
+def test_a_signal_that_two_pass_on_is_one_request_and_a_later_one_kills(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(finetune.time, "monotonic", lambda: now)
+    with finetune.stop_signals() as stop:
+        signal.raise_signal(signal.SIGINT)
+        now += finetune.SAME_REQUEST_SECONDS
+        signal.raise_signal(signal.SIGINT)
+        assert stop == [signal.SIGINT] * 2
+        now += 1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_unfinished_work_of_other_settings_is_not_gone_on_with(base, rows, trained, tmp_path):
     out, partial = tmp_path / "model", tmp_path / "model.partial"
     (partial / "step-7").mkdir(parents=True)

@@ -5,6 +5,9 @@ from typing import Any
 
 import torch
 
+# Numbers updated at a time: the float32 copies of an embedding whole would take many GiB.
+SLICE = 1 << 24
+
 
 class RoundingAdamW(torch.optim.Optimizer):
     """AdamW whose bfloat16 parameters are rounded up or down at random, right on average.
@@ -42,20 +45,20 @@ class RoundingAdamW(torch.optim.Optimizer):
             state, (beta1, beta2) = self.state[p], how["betas"]
             state["step"] += 1
             step = int(state["step"])
-            value, gradient, first, second = (
-                local(x) for x in (p, p.grad, state["exp_avg"], state["exp_avg_sq"])
-            )
-            gradient = gradient.float()
-            mean = first.float().lerp_(gradient, 1 - beta1)
-            square = second.float().mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            first.copy_(mean)
-            second.copy_(square)
-            new = value.float().mul_(1 - how["lr"] * how["weight_decay"])
-            size = square.div_(1 - beta2**step).sqrt_().add_(1e-8)
-            new.addcdiv_(mean, size, value=-how["lr"] / (1 - beta1**step))
-            generator = torch.Generator(value.device)
+            generator = torch.Generator(local(p).device)
             generator.manual_seed(hash((self.seed, step, number)) & (2**63 - 1))
-            value.copy_(round_at_random(new, generator))
+            changed = (local(x).view(-1) for x in (p, state["exp_avg"], state["exp_avg_sq"]))
+            flat = (x.split(SLICE) for x in (local(p.grad).reshape(-1), *changed))
+            for gradient, value, first, second in zip(*flat, strict=True):
+                gradient = gradient.float()
+                mean = first.float().lerp_(gradient, 1 - beta1)
+                square = second.float().mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+                first.copy_(mean)
+                second.copy_(square)
+                new = value.float().mul_(1 - how["lr"] * how["weight_decay"])
+                size = square.div_(1 - beta2**step).sqrt_().add_(1e-8)
+                new.addcdiv_(mean, size, value=-how["lr"] / (1 - beta1**step))
+                value.copy_(round_at_random(new, generator))
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,16 @@ class Interrupted(Exception):
     """Training was asked to stop; what is done so far is in its checkpoint."""
 
 
-def shard(model: LanguageModel, dtype: torch.dtype, state) -> LanguageModel:
+def keep_in(dtype: torch.dtype, module: torch.nn.Module, device: torch.device) -> None:
+    """Convert a module's parameters on the device; buffers stay: rotary angles need float32."""
+    for p in module.parameters():
+        if p.dtype != dtype:
+            p.data = p.data.to(device).to(dtype)
+
+
+def shard(
+    model: LanguageModel, dtype: torch.dtype, master_dtype: torch.dtype, state
+) -> LanguageModel:
     """Shard parameters over all processes; compute in `dtype`, reduce gradients in float32.
 
     The same call serves one process, where it only keeps master weights apart from computing ones.
@@ -57,9 +66,11 @@ def shard(model: LanguageModel, dtype: torch.dtype, state) -> LanguageModel:
     policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    for layer in model.checkpoint.base_model.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    return fully_shard(model, mesh=mesh, mp_policy=policy)
+    # One layer at a time, so that no process ever holds all master weights at once.
+    for module in (*model.checkpoint.base_model.layers, model):
+        keep_in(master_dtype, module, state.device)
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+    return model
 
 
 @contextmanager
@@ -114,10 +125,10 @@ class Trainer:
             )
             for number, layer in enumerate(model.checkpoint.base_model.layers):
                 layer.gradient_checkpointing = number % every == 0
-        for p in model.parameters():  # buffers keep their dtype: rotary angles need float32
-            p.data = p.data.to(self.settings.master_dtype)
-        if self.state.num_processes > 1 or self.settings.dtype != self.settings.master_dtype:
-            return shard(model, self.settings.dtype, self.state)
+        dtype, master = self.settings.dtype, self.settings.master_dtype
+        if self.state.num_processes > 1 or dtype != master:
+            return shard(model, dtype, master, self.state)
+        keep_in(master, model, self.state.device)
         return model.to(self.state.device)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
