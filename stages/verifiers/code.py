@@ -29,7 +29,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Self
 
-from stages.verifiers import runner, sandbox
+from stages.verifiers import messages, runner, sandbox
 
 TEST_TIME_LIMIT = 10.0
 START_TIME_LIMIT = 10.0
@@ -37,7 +37,12 @@ MAX_PROGRAM = 1 << 18
 MAX_REPLY = runner.MAX_OUTPUT + 4096
 RELATIVE_TOLERANCE = 1e-6
 _PYTHON = {"python", "python3", "py", "py3"}
-_DEFINED = re.compile(r"^(?:async\s+def|def|class)\s+(\w+)", re.MULTILINE)
+_DEFINED = re.compile(
+    r"^(?:(?:async\s+def|def|class)\s+(\w+)|(\w+)\s*(?::[^=\n]*)?=(?!=))", re.MULTILINE
+)
+_FENCE = re.compile(
+    r"(?P<indent>[ \t]*)(?:(?:[-*+]|[0-9]+[.)])[ \t]+)?(?P<marks>`{3,}|~{3,})(?P<language>[^`]*)"
+)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -167,28 +172,34 @@ def extract_program(section: str, tests: Tests) -> str | None:
         return None
     wanted = set(_WORD.findall(tests.entry_point or tests.code))
     for block in reversed(found):
-        if wanted & set(_DEFINED.findall(block)):
+        if wanted & {name for names in _DEFINED.findall(block) for name in names}:
             return block
     return found[-1]
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:
-    """Language and content of each fenced block."""
-    blocks: list[tuple[str, str]] = []
-    language, lines = None, []
-    for line in text.splitlines():
-        bare = line.strip()
-        if language is None:
-            if bare.startswith("```"):
-                language, lines = bare.strip("`").strip().lower().split(" ")[0], []
-        elif bare.startswith("```"):
-            blocks.append((language, textwrap.dedent("\n".join(lines))))
-            language = None
-        else:
-            lines.append(line)
-    if language is not None:
-        blocks.append((language, textwrap.dedent("\n".join(lines))))
-    return blocks
+    """Language and content of each fenced block; a fence deeper in a block is part of it."""
+    blocks: list[tuple[str, list[str]]] = []
+    opened: re.Match[str] | None = None
+    for line in text.split("\n"):
+        line = line.removesuffix("\r")
+        fence = _FENCE.fullmatch(line)
+        if fence and opened and not _ends(fence, opened):
+            fence = None
+        if fence and (opened is None or fence["language"]):
+            opened = fence
+            blocks.append((fence["language"].strip(" {.").partition(" ")[0].lower(), []))
+        elif fence:
+            opened = None
+        elif opened:
+            blocks[-1][1].append(line)
+    return [(language.strip("}"), textwrap.dedent("\n".join(b))) for language, b in blocks]
+
+
+def _ends(fence: re.Match[str], opened: re.Match[str]) -> bool:
+    return fence["marks"].startswith(opened["marks"]) and (
+        len(fence["indent"]) < len(opened["indent"]) + 4
+    )
 
 
 # Running ------------------------------------------------------------------------------------------
@@ -221,7 +232,7 @@ class Session:
 
     def send(self, message: Any, deadline: float) -> None:
         """Send a message; a runner that does not listen runs out of time."""
-        body = runner.pack(message)
+        body = messages.pack(message)
         left = memoryview(len(body).to_bytes(4, "big") + body)
         descriptor = self._process.stdin.fileno()
         while left:
@@ -237,7 +248,7 @@ class Session:
         """The next message. It is the sandbox's word: an object, or the runner has been had."""
         size = int.from_bytes(self._take(4, deadline), "big")
         try:
-            message = runner.unpack(self._take(size, deadline))
+            message = messages.unpack(self._take(size, deadline))
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise Ended from None
         if not isinstance(message, dict):
@@ -427,6 +438,8 @@ def _same_token(token: str, wanted: str) -> bool:
 
 def as_decimal(token: str) -> Decimal | None:
     """A token of a program's output as a number, or None."""
+    if "_" in token or not token.isascii():
+        return None
     try:
         return Decimal(token)
     except InvalidOperation:
@@ -435,7 +448,7 @@ def as_decimal(token: str) -> Decimal | None:
 
 def _same_result(result: Any, accepted: Accepted) -> bool:
     try:
-        returned = _as_json(runner.unpack(result))
+        returned = _as_json(messages.unpack(result))
         return any(same_value(returned, value) for value in accepted.results)
     except (ValueError, TypeError, OverflowError, RecursionError):
         return False
@@ -448,7 +461,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(map(_as_json, value), key=_sorting_key)
     if isinstance(value, range):
-        return list(value[: runner.MAX_ITEMS])
+        return list(value[: messages.MAX_ITEMS])
     if isinstance(value, list | tuple) or hasattr(value, "__next__"):
         return [_as_json(item) for item in value]
     return value
@@ -470,4 +483,6 @@ def same_value(returned: Any, expected: Any) -> bool:
         return math.isclose(
             returned, expected, rel_tol=RELATIVE_TOLERANCE, abs_tol=RELATIVE_TOLERANCE
         )
+    if type(returned) is float and type(expected) is int:
+        return returned == expected
     return type(returned) is type(expected) and bool(returned == expected)

@@ -16,166 +16,15 @@ import resource
 import select
 import sys
 
+if __name__ != "__main__":  # in the sandbox the two files are one program
+    from stages.verifiers.messages import Gone, first_of, pack, receive, send, write
+
 MAX_OUTPUT = 8 << 20
 MAX_RESULT = 2 << 20
-MAX_ITEMS = 100000
 MAX_DESCRIPTORS = 64
+RECURSION = 50000  # as LiveCodeBench has it
 SOLUTION = "solution"
 SIGKILL = 9
-
-
-class Gone(Exception):
-    """The process at the other end of a pipe is there no more."""
-
-
-# Messages: plain data, its length before it -------------------------------------------------------
-
-
-def send(descriptor, message, objects=None):
-    _write(descriptor, pack(message, objects))
-
-
-def _write(descriptor, body):
-    left = memoryview(len(body).to_bytes(4, "big") + body)
-    while left:
-        left = left[posix.write(descriptor, left) :]
-
-
-def receive(descriptor, objects=None):
-    """One message, and not a byte more: what follows may not be for this process."""
-    size = int.from_bytes(_exactly(descriptor, 4), "big")
-    return unpack(_exactly(descriptor, size), objects)
-
-
-def _exactly(descriptor, count):
-    pieces = []
-    while count:
-        piece = posix.read(descriptor, min(count, 1 << 20))
-        if not piece:
-            raise Gone
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
-
-
-def pack(value, objects=None):
-    """Plain data as bytes: the type's letter, then the content.
-
-    Subclasses count as their base, by the base's own methods. `objects` makes a number of any
-    other object, where there is such a function; else that is a TypeError.
-    """
-    out = bytearray()
-    _pack(value, objects, out)
-    return bytes(out)
-
-
-def _pack(value, objects, out):
-    kind = type(value)
-    if value is None or kind is bool:
-        out += b"n" if value is None else b"y" if value else b"z"
-    elif isinstance(value, int):
-        out += b"i%s;" % str(int.__int__(value)).encode()
-    elif isinstance(value, float):
-        out += b"d%s;" % float.__repr__(value).encode()
-    elif isinstance(value, str):
-        text = str.encode(value, "utf-8", "surrogatepass")
-        out += b"s%d;" % len(text)
-        out += text
-    elif isinstance(value, (bytes, bytearray)):
-        out += b"b%d;" % len(value)
-        out += value
-    elif isinstance(value, dict):
-        out += b"D"
-        for key, item in dict.items(value):
-            _pack(key, objects, out)
-            _pack(item, objects, out)
-        out += b"e"
-    elif kind is complex or kind is range:
-        parts = (
-            (value.real, value.imag) if kind is complex else (value.start, value.stop, value.step)
-        )
-        _pack_items(b"c" if kind is complex else b"r", parts, objects, out)
-    else:
-        for letter, base in ((b"l", list), (b"t", tuple), (b"S", set), (b"F", frozenset)):
-            if isinstance(value, base):
-                return _pack_items(letter, base.__iter__(value), objects, out)
-        if hasattr(kind, "__next__"):
-            return _pack_items(b"I", first_of(value), objects, out)
-        if objects is None:
-            raise TypeError("not plain data")
-        number = objects(value)
-        if isinstance(number, int):
-            out += b"h%d;" % number
-        else:
-            _pack(number, None, out)
-    return None
-
-
-def _pack_items(letter, items, objects, out):
-    out += letter
-    for item in items:
-        _pack(item, objects, out)
-    out += b"e"
-
-
-def first_of(items):
-    """As many items as are ever sent."""
-    taken = []
-    for item in items:
-        taken.append(item)
-        if len(taken) == MAX_ITEMS:
-            break
-    return taken
-
-
-def unpack(data, objects=None):
-    """The other way round, of bytes that anybody may have written; ValueError if they are none."""
-    value, end = _unpack(data, 0, objects)
-    if end != len(data):
-        raise ValueError("bytes left over")
-    return value
-
-
-def _unpack(data, at, objects):
-    letter = data[at : at + 1]
-    at += 1
-    if letter in _CONSTANTS:
-        return _CONSTANTS[letter], at
-    if letter in _COLLECTIONS:
-        items = []
-        while data[at : at + 1] != b"e":
-            item, at = _unpack(data, at, objects)
-            items.append(item)
-        return _COLLECTIONS[letter](items), at + 1
-    end = data.index(b";", at)
-    content = data[at:end].decode("ascii")
-    at = end + 1
-    if letter == b"i":
-        return int(content), at
-    if letter == b"d":
-        return float(content), at
-    if letter in (b"s", b"b"):
-        end = at + int(content)
-        if not at <= end <= len(data):
-            raise ValueError("text cut off")
-        piece = bytes(data[at:end])
-        return (piece if letter == b"b" else piece.decode("utf-8", "surrogatepass")), end
-    if letter == b"h" and objects is not None:
-        return objects(int(content)), at
-    raise ValueError("no such type")
-
-
-_CONSTANTS = {b"n": None, b"y": True, b"z": False}
-_COLLECTIONS = {
-    b"l": list,
-    b"t": tuple,
-    b"S": set,
-    b"F": frozenset,
-    b"I": iter,
-    b"D": lambda items: {items[i]: items[i + 1] for i in range(0, len(items), 2)},
-    b"c": lambda items: complex(*items),
-    b"r": lambda items: range(*items),
-}
 
 
 # Limits -------------------------------------------------------------------------------------------
@@ -240,18 +89,66 @@ def replace_streams(stdin, stdout):
     sys.stdout, sys.stderr = open(1, "w", **how), open(2, "w", **how)  # noqa: SIM115
 
 
-def namespace(name):
+def namespace(name, code=None):
+    """Globals of a module: for this code, with the imports that graders prepend to it."""
     module = type(sys)(name)
     sys.modules[name] = module
     sys.argv = ["solution.py"]
+    builtins.exit = builtins.quit = sys.exit  # which the site module would have made
+    if code is not None:
+        module.__dict__.update(common_names(code))
     return module.__dict__
+
+
+# What graders of stdin and call tests import before a program (LeetCode, LiveCodeBench); those of
+# assertions (HumanEval, MBPP) import nothing.
+COMMON = {
+    "": "bisect collections copy datetime functools heapq io itertools json math operator random "
+    "re statistics string sys",
+    "bisect": "bisect_left bisect_right insort insort_left insort_right",
+    "collections": "ChainMap Counter OrderedDict defaultdict deque namedtuple",
+    "copy": "deepcopy",
+    "functools": "cache cached_property cmp_to_key lru_cache partial reduce",
+    "heapq": "heapify heappop heappush heappushpop heapreplace merge nlargest nsmallest",
+    "itertools": "accumulate chain combinations combinations_with_replacement count cycle groupby "
+    "islice pairwise permutations product repeat starmap takewhile zip_longest",
+    "math": "acos asin atan atan2 ceil comb cos dist exp factorial floor gcd hypot inf isqrt lcm "
+    "log log10 log2 nan perm pi prod sin sqrt tan",
+    "operator": "add and_ attrgetter itemgetter mul or_ sub xor",
+    "random": "randint shuffle",
+    "string": "ascii_letters ascii_lowercase ascii_uppercase digits",
+    "sys": "maxsize setrecursionlimit stdin stdout",
+    "typing": "Any Callable DefaultDict Deque Dict FrozenSet Generator Iterable Iterator List "
+    "NamedTuple Optional Sequence Set Tuple Type TypeVar Union",
+}
+
+
+def common_names(code):
+    """Those of the `COMMON` names that a program uses: importing all would cost more than it."""
+    used, found = used_names(code), {}
+    for source, names in COMMON.items():
+        for name in used.intersection(names.split()):
+            try:
+                module = __import__(source or name)
+                found[name] = getattr(module, name) if source else module
+            except (ImportError, AttributeError):
+                continue  # an older Python
+    return found
+
+
+def used_names(code):
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, type(code)):
+            names |= used_names(constant)
+    return names
 
 
 def run_to_end(code, report):
     """Run a program as `__main__`, wait for its threads, and end this process."""
     status = ""
     try:
-        exec(code, namespace("__main__"))
+        exec(code, namespace("__main__", code))
     except SystemExit:
         pass
     except BaseException as error:
@@ -335,7 +232,7 @@ def run_call(requests, replies, first, code):
     replace_streams(None, None)
     confine(first)
     try:
-        scope = namespace(SOLUTION)
+        scope = namespace(SOLUTION, code)
         exec(code, scope)
     except BaseException as error:
         send(replies, {"status": type(error).__name__})
@@ -438,6 +335,12 @@ class Proxy:
             raise AttributeError(name)
         return self._connection.value("attribute", self._number, name)
 
+    def __setattr__(self, name, value):
+        self._connection.ask("assign", self._number, name, value)
+
+    def __bool__(self):
+        return self._connection.value("truth", self._number)
+
     def __iter__(self):
         return iter(self._connection.value("list", self._number))
 
@@ -484,7 +387,7 @@ def _names(connection, tests):
     unless the tests use no other name of the candidate's: then it is the one under test.
     """
     found = connection.ask("names")["names"]
-    used = _used(tests)
+    used = used_names(tests)
     own = {n: what for n, what in found.items() if n in used and not hasattr(builtins, n)}
     if not own:
         own = {n: what for n, what in found.items() if n in used}
@@ -497,14 +400,6 @@ def _names(connection, tests):
         else:
             scope[name] = content
     return scope
-
-
-def _used(code):
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, type(code)):
-            names |= _used(constant)
-    return names
 
 
 def serve(requests, replies, code):
@@ -528,7 +423,7 @@ def serve(requests, replies, code):
             body = pack(_do(scope, objects, *request), number_of)
         except BaseException as error:
             body = pack({"raise": failed or type(error).__name__})
-        _write(replies, body)
+        write(replies, body)
 
 
 def _do(scope, objects, what, number=None, *details):
@@ -537,6 +432,11 @@ def _do(scope, objects, what, number=None, *details):
     target = objects[number]
     if what == "attribute":
         return {"value": getattr(target, *details)}
+    if what == "assign":
+        setattr(target, *details)
+        return {}
+    if what == "truth":
+        return {"value": bool(target)}
     if what == "item":
         return {"value": target[details[0]]}
     if what == "list":
@@ -569,6 +469,9 @@ def main():
     except BaseException as error:
         send(replies, {"status": type(error).__name__})
         return
+    if first["mode"] == "stdin":
+        common_names(code)  # loaded once, for all processes that are forked
+    sys.setrecursionlimit(RECURSION)
     send(replies, {"status": "compiled"})
     try:
         modes = {"stdin": run_stdin, "call": run_call, "assert": run_assert}

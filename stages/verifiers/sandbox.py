@@ -18,7 +18,7 @@ from pathlib import Path
 
 NOBODY = 65534
 _NO_GROUPS = ("--clear-groups", "--")
-RUNNER = Path(__file__).with_name("runner.py")
+RUNNER = [Path(__file__).with_name(name) for name in ("messages.py", "runner.py")]
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 UNSANDBOXED = "unsandboxed"
 
@@ -101,7 +101,7 @@ def runner_command() -> str:
     compiling += "compile(i.read(),'runner','exec',optimize=2)))"
     made = subprocess.run(
         [interpreter(), "-I", "-S", "-c", compiling],
-        input=RUNNER.read_bytes(),
+        input=b"\n".join(file.read_bytes() for file in RUNNER),
         stdout=subprocess.PIPE,
         check=True,
     )

@@ -37,6 +37,9 @@ def judge(pool):
         "def main():\n    print(sum(map(int, input().split())))\n"
         "if __name__ == '__main__':\n    main()",
         "import sys\nprint(sum(map(int, input().split())))\nsys.exit()",
+        "print(sum(map(int, input().split())))\nexit()",
+        "print(sum(map(int, sys.stdin.readline().split())))\nquit(0)",
+        "from __future__ import annotations\nprint(sum(map(int, input().split())))",
         "import sys\nsys.stdout.write(str(sum(map(int, input().split()))))\nsys.exit(0)",
         "import threading\n"
         "t = threading.Thread(target=lambda: print(sum(map(int, input().split()))))\nt.start()",
@@ -85,6 +88,28 @@ def test_functions_and_methods_are_called(judge, program):
     assert verdict.verdict == "correct", verdict.reason
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "class Solution:\n    def double(self, x: List[int]) -> Optional[int]:\n"
+        "        return x * 2",
+        "@cache\ndef two():\n    return 2\ndef double(x):\n    return x * two() + 0 * int(sqrt(4)) "
+        "if isinstance(x, int) else list(chain(x, x))",
+        "def double(x):\n    heapq, c = [], Counter('aa')\n    return x * c['a']",
+        "def nested(n):\n    return n and nested(n - 1)\n"
+        "def double(x):\n    return x * 2 + nested(9999) if isinstance(x, int) else x * 2",
+    ],
+)
+def test_what_graders_import_before_a_program_is_there(judge, program):
+    verdict = judge(program, DOUBLE)
+    assert verdict.verdict == "correct", verdict.reason
+
+
+def test_nothing_is_imported_beside_assertions(judge):
+    tests = {"kind": "assert", "code": "assert f(4) == 2"}
+    assert judge("def f(x):\n    return math.sqrt(x)", tests).verdict == "incorrect"
+
+
 def test_a_method_named_outright_needs_its_class(judge):
     tests = {**DOUBLE, "entry_point": "Solution.double"}
     method = "class Solution:\n    n = 0\n    def double(self, x):\n        return x * 2"
@@ -128,6 +153,16 @@ def test_assertions_see_values_mutations_exceptions_and_objects(judge):
     )
     verdict = judge(program, {"kind": "assert", "code": code})
     assert verdict.verdict == "correct", verdict.reason
+
+
+def test_assertions_may_build_objects_of_the_programs_classes(judge):
+    program = (
+        "class Node:\n    def __init__(self, data):\n        self.data = data\n"
+        "        self.left = self.right = None\n"
+        "def depth(node):\n    return 1 + max(depth(node.left), depth(node.right)) if node else 0"
+    )
+    code = "root = Node(1)\nroot.left = Node(2)\nassert root\nassert depth(root) == 2"
+    assert judge(program, {"kind": "assert", "code": code}).verdict == "correct"
 
 
 def test_a_function_named_like_a_builtin_can_be_tested(judge):
@@ -205,6 +240,28 @@ def test_a_block_that_defines_what_is_called_comes_before_an_example():
     assert program_of(text, DOUBLE).startswith("def double")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```{python}\ndouble = lambda x: 2 * x\n```\n```{python}\nprint(double(2))\n```",
+        "~~~python title='a'\ndouble = lambda x: 2 * x\n~~~",
+        "````Python\ndouble = lambda x: 2 * x\n````",
+        "1. ```py\n   double = lambda x: 2 * x\n   ```",
+        "```python\r\ndouble = lambda x: 2 * x\r\n```",
+        "With ```double``` as follows:\n```python3\ndouble = lambda x: 2 * x\n```",
+        "```python\nwrong = 1\n```python\ndouble = lambda x: 2 * x",
+    ],
+)
+def test_fences_are_written_in_many_ways(text):
+    assert program_of(text, DOUBLE) == "double = lambda x: 2 * x"
+
+
+def test_what_is_in_a_text_of_the_program_ends_no_block():
+    text = "    '''\n    ```\n    4\n    ```\n    '''\n"
+    program = f"def double(x):\n{text}    return 2 * x + ord('\u2028')"
+    assert program_of(f"```python\n{program}\n```", DOUBLE) == program
+
+
 def test_a_text_without_blocks_may_be_a_program():
     assert program_of("def double(x):\n    return 2 * x", DOUBLE).startswith("def double")
     assert program_of("I do not know.", DOUBLE) is None
@@ -219,12 +276,15 @@ def test_outputs_are_compared_by_line_and_numbers_by_value():
     assert not same_output("3 4", "3\n4")
     assert not same_output("0.3333333", "0.333333")
     assert not same_output("nan", "1")
+    assert not same_output("1_000", "1000")
+    assert not same_output("３", "3")
     assert not same_output("", "0")
 
 
 def test_results_are_compared_by_type_and_decimals_to_six_digits():
     assert same_value([1, [2.0000001]], [1, [2.0]])
     assert same_value({"a": 1}, {"a": 1})
+    assert same_value(2.0, 2)
     assert not same_value(True, 1)
     assert not same_value("1", 1)
     assert not same_value([1], [1, 2])
