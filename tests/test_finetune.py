@@ -270,6 +270,7 @@ def test_a_training_killed_three_times_writes_the_same_model(
 def test_a_signal_that_two_pass_on_is_one_request_and_a_later_one_kills(monkeypatch):
     now = 100.0
     monkeypatch.setattr(finetune.time, "monotonic", lambda: now)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     with finetune.stop_signals() as stop:
         signal.raise_signal(signal.SIGINT)
         now += finetune.SAME_REQUEST_SECONDS
