@@ -9,7 +9,8 @@ for majority votes; `equal` compares two. `check_reference` says at load what is
 
 Kinds: ``math``, ``choice``, ``code``, and ``none``, which cannot be verified. An answer's text is
 what a model wrote; a thought in it is cut off, and only its solution section is read. Tests of a
-code question: see `code`; of a math question (several golds, tolerance, unit, order): `math.Rules`.
+code question: see `programs`; of a math question (several golds, tolerance, unit, order): see
+`math.Rules`.
 """
 
 import atexit
@@ -21,7 +22,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
-from stages.verifiers import choice, code, math, sandbox
+from stages.verifiers import choice, code, math, programs, sandbox
 from stages.verifiers.pool import Job, Result, Workers
 from stages.verifiers.sandbox import NoSandbox
 from stages.verifiers.text import solution_section
@@ -224,7 +225,7 @@ class Pool:
                 job = Job(key, _choice(extracted, reference, options))
             elif kind == "code":
                 tests = _code_tests(options.tests)
-                extracted = code.extract_program(section, tests)
+                extracted = programs.extract_program(section, tests)
                 job = self._code(key, extracted, options)
             else:
                 job = Job(key, Result("error", f"answers of kind {kind!r} cannot be verified"))
@@ -350,10 +351,10 @@ def _one_text(reference: Reference) -> str:
     return reference
 
 
-def _code_tests(tests: str | Mapping[str, Any] | None) -> code.Tests:
+def _code_tests(tests: str | Mapping[str, Any] | None) -> programs.Tests:
     if tests is None:
         raise ValueError("there are no tests")
-    return code.read_tests(tests) if isinstance(tests, str) else code.as_tests(tests)
+    return programs.read_tests(tests) if isinstance(tests, str) else programs.as_tests(tests)
 
 
 # One at a time ------------------------------------------------------------------------------------

@@ -18,7 +18,10 @@ from pathlib import Path
 
 NOBODY = 65534
 _NO_GROUPS = ("--clear-groups", "--")
-RUNNER = [Path(__file__).with_name(name) for name in ("messages.py", "runner.py")]
+RUNNER = [
+    Path(__file__).with_name(name)
+    for name in ("messages.py", "candidates.py", "assertions.py", "runner.py")
+]
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 UNSANDBOXED = "unsandboxed"
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from stages.verifiers import Pool, VerifyOptions, check_reference
-from stages.verifiers.code import as_tests, extract_program, read_tests, same_output, same_value
+from stages.verifiers import Pool, VerifyOptions, check_reference, programs
+from stages.verifiers.programs import as_tests, extract_program, read_tests
+from stages.verifiers.results import same_output, same_value
 
 ADD = {"kind": "stdin", "inputs": ["1 2\n", "30 4\n"], "outputs": ["3\n", "34\n"]}
 DOUBLE = {
@@ -306,8 +307,11 @@ def test_expected_outputs_never_enter_the_sandbox(monkeypatch):
     backend = sandbox.backend(sandbox.choose())
     secret = "73519284"
     for tests, program in (
-        (code.Tests("stdin", ("1",), (secret,)), "print(1)"),
-        (code.Tests("call", ([1],), (code.Accepted((secret,)),), "f"), "def f(x):\n    return x"),
+        (programs.Tests("stdin", ("1",), (secret,)), "print(1)"),
+        (
+            programs.Tests("call", ([1],), (programs.Accepted((secret,)),), "f"),
+            "def f(x):\n    return x",
+        ),
     ):
         assert code.run(program, tests, backend, 5, 512)[0] == "incorrect"
     assert len(sent) >= 4

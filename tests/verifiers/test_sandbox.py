@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from attacks import ATTACKS, STDIN
 
-from stages.verifiers import NoSandbox, Pool, VerifyOptions, code, messages, sandbox
+from stages.verifiers import NoSandbox, Pool, VerifyOptions, code, messages, programs, sandbox
 
 LIMIT = 1.0
 BACKENDS = ("bubblewrap", "seccomp+landlock")
@@ -196,7 +196,7 @@ def test_a_sandbox_that_does_not_start_is_an_error_not_a_wrong_answer():
         def command(self, python):
             return ["false"]
 
-    tests = code.as_tests(STDIN)
+    tests = programs.as_tests(STDIN)
     assert code.run(FINE, tests, Broken(), 5, 512) == ("error", "the sandbox did not start")
 
 
