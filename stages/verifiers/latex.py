@@ -29,6 +29,11 @@ _SIZES = "tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|sf|tt|displ
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (
+            # First: later patterns would take quadratic time over long runs of spaces.
+            r"(?:[\s~]|(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|enspace|thinspace|space)(?![A-Za-z])))+",
+            " ",
+        ),
         (r"\\(?:boxed|fbox)(?![A-Za-z])\s*", ""),
         (r"\$\s*,\s*\$", ", "),
         (r"\\\$|\$|(?<!\\)\\[()]|(?<!\\)\\[\[\]]", ""),
@@ -37,7 +42,6 @@ _REWRITES = tuple(
         (r"\\(?:(?:text)?color|[hv]?phantom|[hv]space\*?)\s*\{[^{}]*\}", ""),
         (r"\\\\\s*\[\s*-?[0-9.]*\s*[a-z]{2}\s*\]", r"\\\\"),
         (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?", ""),
-        (r"(?<!\\)\\(?:[,;:> ]|(?:quad|qquad|enspace|thinspace|space)(?![A-Za-z]))|~", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
         (_TEXT_COMMANDS + r"\s*\{", r"\\text{"),

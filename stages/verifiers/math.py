@@ -15,7 +15,7 @@ from typing import Any
 from stages.verifiers import latex, quantities, units
 from stages.verifiers.text import is_nested_deeper, last_box, stated_answer
 
-MAX_TEXT = 65536
+MAX_TEXT = 16384
 MAX_CANDIDATE = 4096
 MAX_NESTING = 64
 MAX_DIGIT_RUN = 256

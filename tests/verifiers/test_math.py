@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.verifiers import Pool, VerifyOptions, check_reference, equal, verify
+from stages.verifiers import Pool, VerifyOptions, check_reference, equal, math, verify
 
 # One label of math_labelled_math is wrong: 10{,}000 and 10000 are the same number.
 WRONG_LABELS = {"math-72-7"}
@@ -248,6 +248,11 @@ def test_an_answer_is_a_box_or_a_statement(pool):
         judge(pool, "5", r"<|begin_of_thought|>\boxed{5}<|end_of_thought|> I give up")
         == "incorrect"
     )
+
+
+def test_an_answer_of_nothing_but_length_is_refused_unread(pool):
+    assert judge(pool, "5", rf"\boxed{{{'~' * math.MAX_TEXT}5}}") == "error"
+    assert judge(pool, "5", rf"\boxed{{{'~' * 9000}5}}") == "correct"
 
 
 # One at a time, and votes -------------------------------------------------------------------------
