@@ -82,6 +82,7 @@ _REWRITES = tuple(
         (r"\s+", " "),
     )
 )
+_BARE_NUMBERS = re.compile(r"[-+0-9,/ ]*(?:\.[-+0-9,/ ]*)?")  # nothing in them is rewritten
 _SPACED_THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?: [0-9]{3})+(?![0-9]| ?/)")
 _COMMA_THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9]|,[^ ])")
 _EDGES = " \n\t,;:"
@@ -117,8 +118,9 @@ def clean(text: str) -> str:
     text = " ".join(text.translate(_CHARACTERS).split())
     while text.endswith("\\\\"):
         text = text[:-2].rstrip()
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
+    if not _BARE_NUMBERS.fullmatch(text):
+        for pattern, replacement in _REWRITES:
+            text = pattern.sub(replacement, text)
     text = _without_degrees(text).lstrip(_EDGES).rstrip(_EDGES + ".")
     text = _SPACED_THOUSANDS.sub(lambda match: match.group().replace(" ", ""), text)
     if not any(bracket in text for bracket in ("(", "[", "\\{")):
