@@ -51,8 +51,7 @@ class ScoredText:
 def main(argv: list[str] | None = None) -> None:
     """Read questions and traces, score what is not scored yet, write the table."""
     parser = command.parser(__doc__)
-    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
-    parser.add_argument("--traces", type=Path, required=True, help="table of traces")
+    command.add_tables(parser, "questions traces")
     parser.add_argument("--model", type=Path, required=True, help="model that scores them")
     parser.add_argument("--role", choices=("prior", "posterior"), required=True)
     parser.add_argument("--out", type=Path, required=True, help="table of scores")

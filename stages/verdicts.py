@@ -26,8 +26,7 @@ Questions = Mapping[str, Mapping[str, Any]]
 def main(argv: list[str] | None = None) -> None:
     """Read questions and answers, verify what is not verified yet, write the table."""
     parser = command.parser(__doc__)
-    parser.add_argument("--questions", type=Path, required=True, help="table of questions")
-    parser.add_argument("--answers", type=Path, required=True, help="table of answers")
+    command.add_tables(parser, "questions answers")
     parser.add_argument("--out", type=Path, required=True, help="table of verdicts")
     parser.add_argument("--workers", type=int, help="processes; as many as cores if left out")
     args = parser.parse_args(argv)
