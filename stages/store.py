@@ -468,5 +468,6 @@ class Journal:
         if earlier.get("identity") != self.identity:
             return
         self._earlier_seconds = max(self._earlier_seconds, earlier.get("seconds", 0.0))
-        for row in read_table(self.output, self.table).to_pylist():
-            self.append(row)
+        for batch in iter_batches(self.output, self.table):
+            for row in batch.to_pylist():
+                self.append(row)
