@@ -95,7 +95,8 @@ def _input_output(given: Mapping[str, Any]) -> Tests:
     arguments, accepted = [], []
     for given_input, output in zip(inputs, outputs, strict=True):
         if isinstance(given_input, str):
-            given_input = [_from_json(line) for line in given_input.splitlines() if line.strip()]
+            lines = given_input.split("\n")  # texts may hold other line breaks
+            given_input = [_from_json(line) for line in lines if line.strip()]
             output = _from_json(output)
         if not isinstance(given_input, list):
             raise ValueError("inputs of a function are lists of arguments")

@@ -199,6 +199,11 @@ def test_livecodebenchs_arguments_are_json_by_line():
     assert tests.outputs[0].results == (True,)
 
 
+def test_only_newlines_part_the_arguments_of_a_call():
+    tests = as_tests({"fn_name": "f", "inputs": ['"a\u2028b"\n1'], "outputs": ["true"]})
+    assert tests.inputs == (["a\u2028b", 1],)
+
+
 @pytest.mark.parametrize(
     ("tests", "said"),
     [
