@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.verifiers import Pool, VerifyOptions, math, quantities
+from stages.verifiers import Pool, VerifyOptions
+from stages.verifiers.math import compare, quantities
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "verifier"
 SHORT = {
@@ -103,7 +104,7 @@ def start(pool: Pool) -> None:
 
 def forget() -> None:
     """Empty what this process remembers of answers it has seen."""
-    math.candidate.cache_clear()
+    compare.candidate.cache_clear()
     quantities.read_number.cache_clear()
 
 

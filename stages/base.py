@@ -9,11 +9,12 @@ from the hub's cache (`model.path`): nothing is copied.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages import command, store
-from stages.errors import UserError
+from stages.artifacts import store
+from stages.common.errors import UserError
+from stages.common.seeds import derive_seed
+from stages.experiments.settings import Model, Scratch
 from stages.prompts import END_TURN, MARKERS
-from stages.seeds import derive_seed
-from stages.settings import Model, Scratch
+from stages.running import command
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -16,14 +16,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages import benchmarks, command, prompts, store, tables
+from stages import benchmarks, prompts
+from stages.artifacts import store, tables
+from stages.artifacts.store import Journal
 from stages.benchmarks import Benchmark, Item
+from stages.common.errors import UserError
+from stages.common.seeds import derive_seed
 from stages.engines import Draw, Request, Sampling
-from stages.errors import UserError
-from stages.sampling import draw_missing
-from stages.seeds import derive_seed
-from stages.settings import StepSettings
-from stages.store import Journal
+from stages.experiments.settings import StepSettings
+from stages.running import command
+from stages.running.sampling import draw_missing
 from stages.verifiers import NoSandbox, Pool, Task, Verdict, VerifyOptions
 
 

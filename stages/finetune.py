@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from stages import command, store, tables
-from stages.errors import UserError
-from stages.seeds import derive_seed
-from stages.settings import Finetune, Machine, StepSettings
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.common.seeds import derive_seed
+from stages.experiments.settings import Finetune, Machine, StepSettings
+from stages.running import command
 
 if TYPE_CHECKING:
     from stages.lm.plan import TrainingRows, TrainingSettings

@@ -15,11 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages import command, prompts, store, tables
-from stages.addition import additions
-from stages.errors import UserError
-from stages.seeds import derive_seed
-from stages.settings import Questions
+from stages import prompts
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.common.seeds import derive_seed
+from stages.data.addition import additions
+from stages.experiments.settings import Questions
+from stages.running import command
 from stages.verifiers.text import last_box
 
 KINDS = ("math", "choice", "code", "none")

@@ -20,11 +20,14 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from stages import command, importance, prompts, store, tables
-from stages.errors import UserError
-from stages.evaluation import VERSION, Evaluation
+from stages import prompts
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.metrics.evaluation import VERSION, Evaluation
 from stages.reporting import content, examples, figures, page
+from stages.running import command
 from stages.summary import model_folder
+from stages.weighting import importance
 
 
 def main(argv: list[str] | None = None) -> None:

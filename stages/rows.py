@@ -15,9 +15,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages import command, prompts, store, tables
-from stages.errors import UserError
-from stages.settings import StepSettings
+from stages import prompts
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.experiments.settings import StepSettings
+from stages.running import command
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages import command, prompts, store, tables
-from stages.errors import UserError
-from stages.settings import StepSettings
+from stages import prompts
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.experiments.settings import StepSettings
+from stages.running import command
 
 if TYPE_CHECKING:
     import torch

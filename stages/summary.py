@@ -14,8 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages import aggregation, command, store, tables
-from stages.evaluation import Cost, Evaluation
+from stages.artifacts import store, tables
+from stages.metrics import aggregation
+from stages.metrics.evaluation import Cost, Evaluation
+from stages.running import command
 
 
 def main(argv: list[str] | None = None) -> None:

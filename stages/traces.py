@@ -9,11 +9,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from stages import command, prompts, store, tables
+from stages import prompts
+from stages.artifacts import store, tables
+from stages.common.seeds import derive_seed
 from stages.engines import Request, Sampling
-from stages.sampling import draw_table
-from stages.seeds import derive_seed
-from stages.settings import StepSettings
+from stages.experiments.settings import StepSettings
+from stages.running import command
+from stages.running.sampling import draw_table
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages import command, store, tables
-from stages.errors import UserError
-from stages.settings import StepSettings
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.experiments.settings import StepSettings
+from stages.running import command
 from stages.verifiers import NoSandbox, Pool, Task, Verdict, VerifyOptions, malformed
 
 REFERENCE = ("answer", "answer_kind", "options", "tests")

@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from stages import command, importance, store, tables
-from stages.diagnostics import by_question, summarise
-from stages.errors import UserError
-from stages.seeds import derive_seed
-from stages.settings import StepSettings
-from stages.settings import Weights as WeightsSettings
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.common.seeds import derive_seed
+from stages.experiments.settings import StepSettings
+from stages.experiments.settings import Weights as WeightsSettings
+from stages.running import command
+from stages.weighting import importance
+from stages.weighting.diagnostics import by_question, summarise
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages import base, store, tables
-from stages.addition import additions
-from stages.settings import Addition, Scratch
+from stages import base
+from stages.artifacts import store, tables
+from stages.data.addition import additions
+from stages.experiments.settings import Addition, Scratch
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

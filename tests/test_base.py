@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from stages import base, experiments, store
-from stages.command import load_tokenizer
-from stages.errors import UserError
-from stages.settings import Experiment
+from stages import base
+from stages.artifacts import store
+from stages.common.errors import UserError
+from stages.experiments import config as experiments
+from stages.experiments.settings import Experiment
+from stages.running.command import load_tokenizer
 
 
 def get(out: Path, **model: object) -> Path:

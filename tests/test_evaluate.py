@@ -16,10 +16,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages import base, evaluate, prompts, sampling, store, summary, tables
+from stages import base, evaluate, prompts, summary
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
 from stages.engines import Draw
-from stages.errors import UserError
-from stages.settings import StepSettings
+from stages.experiments.settings import StepSettings
+from stages.running import sampling
 from stages.verifiers import Pool, Verdict
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "benchmarks"
@@ -76,7 +78,7 @@ class Scripted:
 
 @pytest.fixture
 def scripted(model, monkeypatch):
-    from stages.command import load_tokenizer
+    from stages.running.command import load_tokenizer
 
     def install(reply, die_after=None):
         engine = Scripted(load_tokenizer(model), reply, die_after)

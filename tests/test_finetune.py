@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages import command, finetune, prompts, store, tables
-from stages.errors import UserError
-from stages.settings import StepSettings
+from stages import finetune, prompts
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.experiments.settings import StepSettings
+from stages.running import command
 
 STEPS = 24
 SETTINGS = {
@@ -41,7 +43,7 @@ def settings(**changes) -> str:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     from stages.base import make
-    from stages.settings import Scratch
+    from stages.experiments.settings import Scratch
 
     folder = tmp_path_factory.mktemp("base")
     make(Scratch(hidden_size=64, layers=2, heads=2, intermediate_size=48), 0, folder)

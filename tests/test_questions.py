@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from stages import questions, store, tables
-from stages.addition import addition_trace, additions
-from stages.errors import UserError
-from stages.settings import Addition
+from stages import questions
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.data.addition import addition_trace, additions
+from stages.experiments.settings import Addition
 
 CONVERSATION = {
     "system": "Think first.",

@@ -11,8 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from stages import report, store, summary, tables
-from stages.errors import UserError
+from stages import report, summary
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
 from stages.reporting import content, examples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages import prompts, rows, store, tables
-from stages.command import load_tokenizer
-from stages.errors import UserError
+from stages import prompts, rows
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.running.command import load_tokenizer
 
 PLAIN = {"prompts": {"template": "plain"}}
 END, EOS = "<|end_of_thought|>", "<|im_end|>"

@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages import command, prompts, scores, store, tables
-from stages.errors import UserError
-from stages.settings import StepSettings
+from stages import prompts, scores
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.experiments.settings import StepSettings
+from stages.running import command
 
 PLAIN = prompts.TEMPLATES["plain"]
 # float32 on a CPU, packed against one at a time, per token
@@ -19,7 +21,7 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     from stages.base import make
-    from stages.settings import Scratch
+    from stages.experiments.settings import Scratch
 
     folder = tmp_path_factory.mktemp("model")
     make(Scratch(hidden_size=64, layers=2, heads=2, intermediate_size=48), 0, folder)

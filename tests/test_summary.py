@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 
-from stages import aggregation, evaluation, statistics, store, summary, tables
-from stages.errors import UserError
+from stages import summary
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.metrics import aggregation, evaluation, statistics
 
 DOCS = Path(__file__).parents[1] / "docs" / "eval.md"
 

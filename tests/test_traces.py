@@ -12,8 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import answers, sampling, store, tables, traces
-from stages.errors import UserError
+from stages import answers, traces
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.running import sampling
 
 SETTINGS = {
     "seed": 3,
@@ -86,7 +88,7 @@ def test_raising_k_keeps_the_first_traces_and_draws_the_others(
 def test_a_finished_step_starts_no_engine(
     questions_file: Path, tiny_model: Path, sampled: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("stages.sampling.open_engine", None)
+    monkeypatch.setattr("stages.running.sampling.open_engine", None)
     before = rows(sampled)
     run(questions_file, tiny_model, sampled)
     pd.testing.assert_frame_equal(rows(sampled), before)

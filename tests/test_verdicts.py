@@ -12,8 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages import store, tables, verdicts
-from stages.errors import UserError
+from stages import verdicts
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 ADD = json.dumps({"kind": "stdin", "inputs": ["1 2\n"], "outputs": ["3\n"]})

@@ -23,9 +23,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from stages import importance, store, tables, weights
-from stages.errors import UserError
-from stages.settings import StepSettings
+from stages import weights
+from stages.artifacts import store, tables
+from stages.common.errors import UserError
+from stages.experiments.settings import StepSettings
+from stages.weighting import importance
 
 E = math.exp
 EXACT = 1e-9  # asked for by the project; float64 sums of these numbers err by about 1e-16

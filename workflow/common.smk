@@ -8,8 +8,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from stages import experiments
-from stages.errors import UserError
+from stages.experiments import config as experiments
+from stages.common.errors import UserError
 
 MODELS = ("base", "initial", "posterior", "final")
 
@@ -259,7 +259,7 @@ def training_cores(wildcards):
 def stage(command, takes_gpus=False):
     """The shell command that runs a step, its messages kept in the log as well as shown.
 
-    `exec` lets the step end with Snakemake, and `stages.gpus` gives it devices of its own.
+    `exec` lets the step end with Snakemake, and `stages.running.gpus` gives it devices of its own.
     """
-    run = f"-m stages.gpus {{resources.gpu}} -- {command}" if takes_gpus else f"-m stages.{command}"
+    run = f"-m stages.running.gpus {{resources.gpu}} -- {command}" if takes_gpus else f"-m stages.{command}"
     return f"exec python {run} --settings {{params.settings:q}} 2> >(tee {{log:q}} >&2)"

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 
 Row = Mapping[str, Any]
 BOXED = r"Return your final response within \boxed{}. "

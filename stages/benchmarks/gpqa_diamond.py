@@ -7,7 +7,7 @@ the same in every experiment, and the order is kept beside the samples.
 import random
 
 from stages.benchmarks import Benchmark, Hub, Item, Row, lettered
-from stages.seeds import derive_seed
+from stages.common.seeds import derive_seed
 
 INSTRUCTION = (
     r"Return your final response within \boxed{} and only include the letter choice (A, B, C, or "

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stages.errors import UserError
-from stages.settings import Engine as EngineSettings
-from stages.settings import Machine
+from stages.common.errors import UserError
+from stages.experiments.settings import Engine as EngineSettings
+from stages.experiments.settings import Machine
 
 
 @dataclass(frozen=True)

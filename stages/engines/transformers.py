@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.engines import Draw, Request, Sampling
-from stages.settings import Engine as EngineSettings
-from stages.settings import Machine
+from stages.experiments.settings import Engine as EngineSettings
+from stages.experiments.settings import Machine
 
 if TYPE_CHECKING:
     import torch

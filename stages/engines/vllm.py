@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.engines import Draw, Request
-from stages.settings import Engine as EngineSettings
-from stages.settings import Machine
+from stages.experiments.settings import Engine as EngineSettings
+from stages.experiments.settings import Machine
 
 # In its own process vLLM would outlive a killed step; its usage report would need the network.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

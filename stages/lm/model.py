@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 from stages.lm import attention
 from stages.lm.logprobs import token_logprobs
 from stages.lm.loss import weighted_nll

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stages.evaluation import Cost, Evaluation, Interval, MacroPair, Pair, Result, Score
+from stages.metrics.evaluation import Cost, Evaluation, Interval, MacroPair, Pair, Result, Score
 
 PUBLISHED = {
     # arXiv 2509.22637: averages in percent, in the groups of `stages/benchmarks`

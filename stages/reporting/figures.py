@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from stages.evaluation import GROUPS, Evaluation, Interval, Result, Score
+from stages.metrics.evaluation import GROUPS, Evaluation, Interval, Result, Score
 from stages.reporting import content
 
 # Observable's ten colours: told apart on a light and on a dark ground, and by the colour-blind.

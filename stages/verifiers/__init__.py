@@ -10,7 +10,7 @@ for majority votes; `equal` compares two. `check_reference` says at load what is
 Kinds: ``math``, ``choice``, ``code``, and ``none``, which cannot be verified. An answer's text is
 what a model wrote; a thought in it is cut off, and only its solution section is read. Tests of a
 code question: see `programs`; of a math question (several golds, tolerance, unit, order): see
-`math.Rules`.
+`compare.Rules`.
 """
 
 import atexit
@@ -22,9 +22,11 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
-from stages.verifiers import choice, code, math, programs, sandbox
+from stages.verifiers import choice
+from stages.verifiers.code import judge, programs, sandbox
+from stages.verifiers.code.sandbox import NoSandbox
+from stages.verifiers.math import compare
 from stages.verifiers.pool import Job, Result, Workers
-from stages.verifiers.sandbox import NoSandbox
 from stages.verifiers.text import solution_section
 
 __all__ = [
@@ -218,7 +220,7 @@ class Pool:
         try:
             section = solution_section(answer_text)
             if kind == "math":
-                extracted = math.extract(section)
+                extracted = compare.extract(section)
                 job = self._math(key, extracted, reference, options)
             elif kind == "choice":
                 extracted = choice.extract(section, options.options)
@@ -241,12 +243,12 @@ class Pool:
         reference: Reference,
         options: VerifyOptions,
     ) -> Job:
-        rules = math.read_rules(options.tests)
+        rules = compare.read_rules(options.tests)
         golds = _golds(reference, rules)
         if extracted is None:
             return Job(key, Result("incorrect", "no answer"))
-        decided = math.decide(golds, extracted, rules)
-        if not isinstance(decided, math.Task):
+        decided = compare.decide(golds, extracted, rules)
+        if not isinstance(decided, compare.Task):
             equal, reason = decided
             return Job(key, Result("correct" if equal else "incorrect", reason))
         request = {
@@ -262,8 +264,8 @@ class Pool:
     def _code(self, key: Hashable, program: str | None, options: VerifyOptions) -> Job:
         if program is None:
             return Job(key, Result("incorrect", "no program"))
-        if len(program) > code.MAX_PROGRAM:
-            return Job(key, Result("error", f"program longer than {code.MAX_PROGRAM} characters"))
+        if len(program) > judge.MAX_PROGRAM:
+            return Job(key, Result("error", f"program longer than {judge.MAX_PROGRAM} characters"))
         seconds = options.time_limit or self._code_seconds
         tests = options.tests if isinstance(options.tests, str) else json.dumps(options.tests)
         request = {
@@ -286,8 +288,8 @@ class Pool:
         options = options or VerifyOptions()
         if (reason := malformed(reference, kind, options)) is not None:
             return Job(key, Result("error", reason))
-        golds = _golds(reference, math.read_rules(options.tests)) if kind == "math" else ()
-        left = tuple(math.candidate(g).core for g in golds if not math.is_settled_gold(g))
+        golds = _golds(reference, compare.read_rules(options.tests)) if kind == "math" else ()
+        left = tuple(compare.candidate(g).core for g in golds if not compare.is_settled_gold(g))
         if not left:
             return Job(key, Result("correct", ""))
         request = {"kind": "check", "golds": left, "memory_limit": self._memory_limit}
@@ -314,9 +316,9 @@ def malformed(reference: Reference, kind: Kind, options: VerifyOptions) -> str |
         elif kind == "choice":
             choice.read_reference(_one_text(reference), options.options)
         elif kind == "math":
-            for gold in _golds(reference, math.read_rules(options.tests)):
-                if not math.is_settled_gold(gold):
-                    math.check_limits(math.candidate(gold).core)
+            for gold in _golds(reference, compare.read_rules(options.tests)):
+                if not compare.is_settled_gold(gold):
+                    compare.check_limits(compare.candidate(gold).core)
         elif kind != "none":
             return f"kind is one of {', '.join(KINDS)}, not {kind!r}"
     except ValueError as error:
@@ -331,7 +333,7 @@ def _choice(letter: str | None, reference: Reference, options: VerifyOptions) ->
     return Result("correct" if letter == gold else "incorrect", "")
 
 
-def _golds(reference: Reference, rules: math.Rules) -> tuple[str, ...]:
+def _golds(reference: Reference, rules: compare.Rules) -> tuple[str, ...]:
     """Accepted answers; one that stands in a box is taken out of it."""
     if rules.golds:
         golds = rules.golds
@@ -339,7 +341,7 @@ def _golds(reference: Reference, rules: math.Rules) -> tuple[str, ...]:
         golds = (reference,)
     else:
         golds = tuple(reference or ())
-    golds = tuple(math.last_box(gold) or gold for gold in golds)
+    golds = tuple(compare.last_box(gold) or gold for gold in golds)
     if not golds or not all(gold.strip() for gold in golds):
         raise ValueError("there is no reference answer")
     return golds

@@ -9,8 +9,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from stages.verifiers.latex import clean, compact
-from stages.verifiers.quantities import read_structure, same_structure
+from stages.verifiers.math.latex import clean, compact
+from stages.verifiers.math.quantities import read_structure, same_structure
 from stages.verifiers.text import last_box, stated_answer
 
 LETTERS = "ABCDEFGHIJ"

@@ -48,10 +48,11 @@ def _receive_exactly(channel: socket.socket, count: int) -> bytes | None:
 
 def fork_workers(control: socket.socket) -> None:
     """Fork a worker for every socket that comes over `control`, until that closes."""
-    from stages.verifiers import code, symbolic
+    from stages.verifiers.code import judge
+    from stages.verifiers.math import symbolic
 
     symbolic.prepare_process()
-    handlers = {"math": _math, "check": _check, "code": code.handle}
+    handlers = {"math": _math, "check": _check, "code": judge.handle}
     own = os.getpid()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 65536, 1)
@@ -97,9 +98,9 @@ def _serve(channel: socket.socket, handlers: dict[str, Callable[[Any], tuple[str
 
 
 def _math(request: dict[str, Any]) -> tuple[str, str]:
-    from stages.verifiers import symbolic
-    from stages.verifiers.fence import evaluation_forbidden
-    from stages.verifiers.math import Task
+    from stages.verifiers.math import symbolic
+    from stages.verifiers.math.compare import Task
+    from stages.verifiers.math.fence import evaluation_forbidden
 
     task = Task(tuple(request["golds"]), request["answer"], request["ordered"])
     with _memory_limited(request["memory_limit"]), evaluation_forbidden():
@@ -113,8 +114,8 @@ def _math(request: dict[str, Any]) -> tuple[str, str]:
 
 
 def _check(request: dict[str, Any]) -> tuple[str, str]:
-    from stages.verifiers import symbolic
-    from stages.verifiers.fence import evaluation_forbidden
+    from stages.verifiers.math import symbolic
+    from stages.verifiers.math.fence import evaluation_forbidden
 
     with _memory_limited(request["memory_limit"]), evaluation_forbidden():
         for gold in request["golds"]:

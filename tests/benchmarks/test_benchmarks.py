@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages import benchmarks
-from stages.addition import additions
 from stages.benchmarks import held_out, livecodebench
-from stages.errors import UserError
-from stages.settings import Addition
+from stages.common.errors import UserError
+from stages.data.addition import additions
+from stages.experiments.settings import Addition
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.seeds import derive_seed
 from stages.engines import Draw, Engine, Request, Sampling, open_engine
+from stages.experiments.settings import Engine as EngineSettings
+from stages.experiments.settings import Machine
 from stages.prompts import END_THOUGHT
-from stages.seeds import derive_seed
-from stages.settings import Engine as EngineSettings
-from stages.settings import Machine
 
 LONGEST = 120
 HOW = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=24, stop=(END_THOUGHT,))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from random_rows import VOCABULARY, random_rows
 
-from stages.errors import UserError
+from stages.common.errors import UserError
 from stages.lm import logprobs
 from stages.lm.model import load, make_bin
 from stages.lm.packing import pack

@@ -10,7 +10,7 @@ rule settings:
     params:
         settings=lambda wildcards: CONFIG.experiments[wildcards.experiment].model_dump_json(),
     shell:
-        stage("experiments --out {output:q}")
+        stage("experiments.config --out {output:q}")
 
 
 rule questions:

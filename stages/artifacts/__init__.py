@@ -1,0 +1,1 @@
+"""Tables and models on disk: schemas, reading and writing, journals, digests."""

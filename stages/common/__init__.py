@@ -1,0 +1,1 @@
+"""The error that users see, and the one derivation of random seeds."""

@@ -1,0 +1,1 @@
+"""Sources of questions: file formats, and the additions of the tiny task."""

@@ -1,0 +1,1 @@
+"""Scores of evaluations: pass@k, intervals, pairing, contamination, the schema of eval.json."""

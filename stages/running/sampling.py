@@ -1,0 +1,118 @@
+"""What every sampling step does: draw what the journal does not have yet, and write the table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.artifacts import store
+from stages.artifacts.store import Journal
+from stages.artifacts.tables import Table
+from stages.engines import Draw, Request, open_engine
+from stages.experiments.settings import Engine, Machine, StepSettings
+from stages.running import command
+
+
+def draw_table(
+    table: Table,
+    requests: Sequence[Request],
+    text_columns: Callable[[str], dict[str, Any]],
+    *,
+    out: Path,
+    identity: Mapping[str, Any],
+    inputs: Sequence[Path],
+    model: Path,
+    settings: StepSettings,
+    machine: Machine,
+    **figures: Any,
+) -> None:
+    """Draw every request, and write a table of one row a draw, in the requests' order.
+
+    Parameters
+    ----------
+    table : Table
+        `TRACES` or `ANSWERS`: its key is the requests' key, its name the step's.
+    requests : sequence of Request
+        All draws that the table will hold.
+    text_columns : callable
+        Makes of a draw's text (markers and special tokens included) the columns that hold it.
+    out, identity
+        As for `store.Journal`.
+    inputs : sequence of Path
+        Tables that the requests were made from.
+    model, settings, machine
+        What draws.
+    **figures
+        More for the provenance.
+    """
+    seeds = {request.key: request.seed for request in requests}
+
+    def row(draw: Draw, text: str) -> dict[str, Any]:
+        return {
+            **dict(zip(table.key, draw.key, strict=True)),
+            "seed": seeds[draw.key],
+            "token_ids": draw.token_ids,
+            "n_tokens": len(draw.token_ids),
+            "finish_reason": draw.finish_reason,
+            **text_columns(text),
+        }
+
+    with Journal(out, table, identity) as journal:
+        draw_missing(
+            journal,
+            requests,
+            row,
+            what=table.name,
+            model=model,
+            engine=settings.engine,
+            machine=machine,
+        )
+        made = command.provenance(
+            table.name,
+            settings,
+            [*inputs, model],
+            seconds=journal.seconds,
+            tokens=sum(row["n_tokens"] for row in journal.rows(seeds)),
+            device=command.device_name(),
+            tokenizer=store.tokenizer_digest(model),
+            **figures,
+        )
+        journal.finish(seeds, made)
+
+
+def draw_missing(
+    journal: Journal,
+    requests: Sequence[Request],
+    to_row: Callable[[Draw, str], dict[str, Any]],
+    *,
+    what: str,
+    model: Path,
+    engine: Engine,
+    machine: Machine,
+) -> None:
+    """Draw every request whose key the journal lacks, and keep each row as it finishes.
+
+    No engine is started when nothing is missing.
+
+    Parameters
+    ----------
+    journal : Journal
+        Open; its table's key is the requests' key.
+    requests : sequence of Request
+        All draws that the output will hold.
+    to_row : callable
+        Makes a row of a draw and its text (markers and special tokens included).
+    what : str
+        Plural name of a draw, for the progress line.
+    model, engine, machine
+        As for `engines.open_engine`.
+    """
+    missing = [request for request in requests if request.key not in journal]
+    progress = command.Progress(what, len(requests), len(requests) - len(missing))
+    if not missing:
+        return
+    longest = max(len(r.prompt_token_ids) + r.sampling.max_tokens for r in missing)
+    with open_engine(model, engine, machine, longest) as running:
+        for draw in running.sample(missing):
+            text = running.tokenizer.decode(draw.token_ids, skip_special_tokens=False)
+            journal.append(to_row(draw, text))
+            progress.add(tokens=len(draw.token_ids))

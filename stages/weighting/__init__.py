@@ -1,0 +1,1 @@
+"""Importance weights, their estimators and diagnostics."""

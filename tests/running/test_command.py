@@ -1,0 +1,140 @@
+"""What every command line shares: settings, short errors, progress, provenance, and the house."""
+
+import ast
+import errno
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.common.errors import UserError
+from stages.experiments.settings import StepSettings
+from stages.running import command
+
+ROOT = Path(__file__).parents[2]
+STEPS = sorted(
+    path.stem
+    for path in (ROOT / "stages").glob("*.py")
+    if 'if __name__ == "__main__"' in path.read_text()
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_explains_itself_and_loads_neither_torch_nor_vllm(step: str) -> None:
+    code = (
+        f"import sys, importlib; importlib.import_module('stages.{step}');"
+        "print([m for m in ('torch', 'vllm', 'transformers') if m in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert loaded.stdout.strip() == "[]", loaded.stderr
+    assert f"python -m stages.{step}" in ast.get_docstring(
+        ast.parse((ROOT / "stages" / f"{step}.py").read_text())
+    )
+
+
+def test_settings_come_inline_or_from_a_file(tmp_path: Path) -> None:
+    given = {"traces": {"k": 3}, "round": 2}
+    (tmp_path / "s.json").write_text(json.dumps(given))
+    for form in (json.dumps(given), str(tmp_path / "s.json")):
+        settings = command.parser("doc").parse_args(["--settings", form]).settings
+        assert (settings.traces.k, settings.round) == (3, 2)
+    assert command.parser("doc").parse_args([]).settings == StepSettings()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ('{"traces": {"kk": 3}}', "--settings.traces.kk: there is no such setting"),
+        ('{"traces"', "--settings: this is no JSON"),
+        ("nowhere.json", "nowhere.json: cannot be read"),
+    ],
+)
+def test_wrong_settings_are_named(given: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        command.parser("doc").parse_args(["--settings", given])
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (UserError("that is wrong; do this"), "error: that is wrong; do this"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "error: /x/y: No space left"),
+        (OSError(errno.EROFS, "Read-only file system", "/x/y"), "error: /x/y: Read-only file"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "error: the output: No"),
+        (BaseException("enforce fail: unexpected pos 704 vs 598"), "error: the output: No space"),
+        (KeyboardInterrupt(), "130"),
+    ],
+)
+def test_a_users_mistake_is_a_message_and_no_traceback(raised: BaseException, code: str) -> None:
+    def main() -> None:
+        raise raised
+
+    with pytest.raises(SystemExit) as stopped:
+        command.run(main)
+    assert str(stopped.value.code).startswith(code)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        command.run(main)
+
+
+def test_a_step_ends_with_its_parent() -> None:
+    step = "from stages.running import command; import time; command.run(lambda: time.sleep(60))"
+    parent = (
+        "import subprocess, sys, time;"
+        f"p = subprocess.Popen([sys.executable, '-c', {step!r}]);"
+        "time.sleep(3); print(p.pid, flush=True); time.sleep(60)"
+    )
+    running = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, cwd=ROOT)
+    pid = int(running.stdout.readline())
+    assert is_running(pid)
+    running.kill()
+    running.wait()
+    deadline = time.monotonic() + 20
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture) -> None:
+    progress = command.Progress("traces", total=10, done=4)
+    for _ in range(6):
+        progress.add(tokens=100)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "4 of 10 traces were finished before"
+    assert lines[-1].startswith("10 of 10 traces, ") and "tokens/s" in lines[-1]
+    assert "\r" not in "".join(lines)
+
+
+def test_provenance_names_settings_versions_and_inputs(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("content")
+    settings = StepSettings.model_validate({"traces": {"k": 3}})
+    made = command.provenance("traces", settings, [tmp_path / "x.txt"], seconds=1.0, device="cpu")
+    assert made["settings"]["traces"]["k"] == 3
+    assert made["settings"]["traces"]["temperature"] == 0.7  # defaults are filled in
+    assert len(made["inputs"][str(tmp_path / "x.txt")]) == 16
+    assert {"python", "torch", "pyarrow"} <= set(made["versions"])
+    assert json.loads(json.dumps(made)) == made
+
+
+def test_no_source_file_is_too_long_to_read() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for folder in ("stages", "workflow", "bench")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".smk") and (lines := path.read_text().count("\n")) > 600
+    }
+    assert long == {}
