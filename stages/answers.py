@@ -31,9 +31,10 @@ def main(argv: list[str] | None = None) -> None:
     store.same_tokenizer(args.traces, model)
     questions = store.read_table(args.questions, tables.QUESTIONS, ["question", "answer_kind"])
     traces = store.read_table(args.traces, tables.TRACES, ["token_ids", "closed"])
+    prompter = prompts.Prompter(settings, command.load_tokenizer(model))
     draw_table(
         tables.ANSWERS,
-        answer_requests(questions, traces, settings, command.load_tokenizer(model)),
+        answer_requests(questions, traces, settings, prompter),
         lambda text: {"answer": text},
         out=args.out,
         identity=identity(settings, args, model),
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def answer_requests(
-    questions: Any, traces: Any, settings: StepSettings, tokenizer: Any
+    questions: Any, traces: Any, settings: StepSettings, prompter: prompts.Prompter
 ) -> list[Request]:
     """One request an answer: M of every closed trace, m varying fastest.
 
@@ -57,10 +58,8 @@ def answer_requests(
         A trace's question is not in the table of questions.
     """
     how, proposal = settings.answers, settings.traces.proposal
-    template = prompts.TEMPLATES[settings.prompts.template]
-    sampling = Sampling(
-        how.temperature, how.top_p, how.top_k, how.max_tokens, (prompts.END_SOLUTION,)
-    )
+    stop = (prompter.template.end_solution,)
+    sampling = Sampling(how.temperature, how.top_p, how.top_k, how.max_tokens, stop)
     asked = {question["question_id"]: question for question in questions.to_pylist()}
     contexts: dict[str, list[int]] = {}
     requests = []
@@ -71,8 +70,7 @@ def answer_requests(
         if not trace["closed"] or asked[name]["answer_kind"] == "none":
             continue
         if name not in contexts:
-            prompt = template.question_prompt(asked[name]["question"])
-            contexts[name] = prompts.encode(tokenizer, prompt)
+            contexts[name] = prompter.prompt("prior", asked[name]).ids
         context = contexts[name] + trace["token_ids"]
         for m in range(how.m):
             key = (name, trace["k"], m)

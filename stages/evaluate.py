@@ -64,11 +64,12 @@ def main(argv: list[str] | None = None) -> None:
             depends_on = identity(settings, plan, model)
             journal = Journal(args.out / f"{name}.parquet", tables.SAMPLES, depends_on)
             journals.by_benchmark[name] = stack.enter_context(journal)
-        requests = sample_requests(plans, settings, command.load_tokenizer(model))
+        prompter = prompts.Prompter(settings, command.load_tokenizer(model))
+        requests = sample_requests(plans, settings, prompter)
         draw_missing(
             journals,
             requests,
-            sample_row(requests, plans, settings),
+            sample_row(requests, plans, prompter),
             what="samples",
             model=model,
             engine=settings.engine.model_copy(update={"dtype": settings.evaluation.dtype}),
@@ -118,15 +119,16 @@ def source(benchmark: Benchmark, path: Path | None) -> str:
 
 
 def sample_requests(
-    plans: Mapping[str, Plan], settings: StepSettings, tokenizer: Any
+    plans: Mapping[str, Plan], settings: StepSettings, prompter: prompts.Prompter
 ) -> list[Request]:
     """One request a sample, benchmark after benchmark: the one queue."""
     how = settings.evaluation
-    sampling = Sampling(how.temperature, how.top_p, -1, how.max_tokens, (prompts.END_SOLUTION,))
+    stop = (prompter.template.end_solution,)
+    sampling = Sampling(how.temperature, how.top_p, -1, how.max_tokens, stop)
     requests = []
     for plan in plans.values():
         contexts = {
-            name: prompts.encode(tokenizer, prompt(item, settings))
+            name: prompter.prompt("evaluation", {"question": item.prompt}).ids
             for name, item in plan.items.items()
         }
         for key in plan.keys:
@@ -135,21 +137,8 @@ def sample_requests(
     return requests
 
 
-def prompt(item: Item, settings: StepSettings) -> str:
-    """What the model is given.
-
-    Protocol `ours` is the prompt of training. `authors` begins the thought as the authors'
-    evaluation did, with a marker whose pipes are missing, which no model was trained on.
-    """
-    text = prompts.TEMPLATES[settings.prompts.template].question_prompt(item.prompt)
-    if settings.evaluation.protocol == "ours":
-        return text
-    head, marker, tail = text.rpartition(prompts.BEGIN_THOUGHT)
-    return head + marker.replace("|", "") + tail
-
-
 def sample_row(
-    requests: list[Request], plans: Mapping[str, Plan], settings: StepSettings
+    requests: list[Request], plans: Mapping[str, Plan], prompter: prompts.Prompter
 ) -> Callable[[Draw, str], dict[str, Any]]:
     """The function that makes a row of the `samples` table, not verified yet, of a draw."""
     seeds = {request.key: request.seed for request in requests}
@@ -162,7 +151,7 @@ def sample_row(
             "item_id": item_id,
             "sample": sample,
             "seed": seeds[draw.key],
-            "prompt": prompt(item, settings),
+            "prompt": prompter.prompt("evaluation", {"question": item.prompt}).text,
             "response": text,
             "n_tokens": len(draw.token_ids),
             "finish_reason": draw.finish_reason,

@@ -152,28 +152,23 @@ class RowMaker:
 
     def __init__(self, settings: StepSettings, tokenizer: Any) -> None:
         self._settings = settings
-        self._tokenizer = tokenizer
-        self._template = prompts.TEMPLATES[settings.prompts.template]
+        self._prompter = prompts.Prompter(settings, tokenizer)
 
     def teacher(self, question: dict[str, Any], weight: float) -> dict[str, Any]:
         """Row of a question's teacher trace and solution."""
-        z = self._template.trace(question["trace"])
-        y = self._template.solution(prompts.reference_solution(question))
-        return self._row(
-            question, None, "teacher", (z, self._encode(z)), (y, self._encode(y)), weight
-        )
+        z = self._prompter.trace(question["trace"])
+        y = self._prompter.solution(question)
+        return self._row(question, None, "teacher", z, y, weight)
 
     def sampled(
         self, question: dict[str, Any], trace: dict[str, Any], answer: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Row of a sampled trace, with a sampled answer or else the reference solution."""
         if answer is None:
-            after = prompts.after_thought(trace["trace"])
-            text = self._template.solution(prompts.reference_solution(question), after)
-            y = (text, self._encode(text))
+            y = self._prompter.solution(question, trace["trace"])
         else:
-            y = (answer["answer"], answer["token_ids"])
-        z = (trace["trace"], trace["token_ids"])
+            y = prompts.Piece(answer["answer"], answer["token_ids"])
+        z = prompts.Piece(trace["trace"], trace["token_ids"])
         origin = self._settings.traces.proposal
         return self._row(question, trace["k"], origin, z, y, trace["row_weight"])
 
@@ -182,36 +177,30 @@ class RowMaker:
         question: dict[str, Any],
         k: int | None,
         origin: str,
-        z: tuple[str, list[int]],
-        y: tuple[str, list[int]],
+        z: prompts.Piece,
+        y: prompts.Piece,
         weight: float,
     ) -> dict[str, Any]:
         if self._settings.role == "posterior":
-            hint = prompts.hint_of(question, self._settings.posterior.hint)
-            variant = self._settings.posterior.template
-            prompt = self._template.hint_prompt(question["question"], hint, variant)
+            prompt = self._prompter.prompt("posterior", question)
             response, response_ids = z
         else:
-            prompt = self._template.question_prompt(question["question"])
-            response, response_ids = z[0] + y[0], z[1] + y[1]
-            end = self._encode(prompts.END_TURN)
-            if response_ids[-len(end) :] != end:
-                response, response_ids = response + prompts.END_TURN, response_ids + end
-        prompt_ids = self._encode(prompt)
+            prompt = self._prompter.prompt("prior", question)
+            response, response_ids = z.text + y.text, z.ids + y.ids
+            end = self._prompter.end_turn()
+            if response_ids[-len(end.ids) :] != end.ids:
+                response, response_ids = response + end.text, response_ids + end.ids
         return {
             "question_id": question["question_id"],
             "k": k,
             "origin": origin,
-            "prompt": prompt,
+            "prompt": prompt.text,
             "response": response,
-            "token_ids": prompt_ids + response_ids,
-            "n_prompt_tokens": len(prompt_ids),
-            "n_tokens": len(prompt_ids) + len(response_ids),
+            "token_ids": prompt.ids + response_ids,
+            "n_prompt_tokens": len(prompt.ids),
+            "n_tokens": len(prompt.ids) + len(response_ids),
             "weight": weight,
         }
-
-    def _encode(self, text: str) -> list[int]:
-        return prompts.encode(self._tokenizer, text)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def scored_texts(
 ) -> Iterator[ScoredText]:
     """What is to be scored, shard by shard: prompt tokens, the sampled tokens, solution tokens."""
     settings: StepSettings = args.settings
-    template = prompts.TEMPLATES[settings.prompts.template]
+    prompter = prompts.Prompter(settings, tokenizer)
     contexts: dict[str, list[int]] = {}
     columns = ["token_ids", "trace", "closed"]
     for table in store.iter_batches(args.traces, tables.TRACES, columns, ROWS_READ):
@@ -181,24 +181,11 @@ def scored_texts(
                 continue
             question = questions[key[0]]
             if key[0] not in contexts:
-                text = prompt_text(template, question, args.role, settings)
-                contexts = {key[0]: prompts.encode(tokenizer, text)}
+                contexts = {key[0]: prompter.prompt(args.role, question).ids}
             answer: list[int] = []
             if args.role == "prior" and trace["closed"]:
-                after = prompts.after_thought(trace["trace"])
-                reference = prompts.reference_solution(question)
-                answer = prompts.encode(tokenizer, template.solution(reference, after))
+                answer = prompter.solution(question, trace["trace"]).ids
             yield ScoredText(key, contexts[key[0]], trace["token_ids"], answer)
-
-
-def prompt_text(
-    template: prompts.Template, question: Mapping[str, Any], role: str, settings: StepSettings
-) -> str:
-    """The prompt of a question for the prior, or for the posterior, which sees the hint."""
-    if role == "prior":
-        return template.question_prompt(question["question"])
-    hint = prompts.hint_of(question, settings.posterior.hint)
-    return template.hint_prompt(question["question"], hint, settings.posterior.template)
 
 
 def windows(texts: Iterator[ScoredText], n_tokens: int) -> Iterator[list[ScoredText]]:

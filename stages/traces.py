@@ -30,12 +30,13 @@ def main(argv: list[str] | None = None) -> None:
 
     model = command.model_directory(args.model)
     questions = store.read_table(args.questions, tables.QUESTIONS)
+    prompter = prompts.Prompter(settings, command.load_tokenizer(model))
     index, count = args.shard
     mine = questions.to_pylist()[index::count]
     draw_table(
         tables.TRACES,
-        trace_requests(mine, settings, command.load_tokenizer(model)),
-        lambda text: {"trace": text, "closed": prompts.END_THOUGHT in text},
+        trace_requests(mine, settings, prompter),
+        lambda text: {"trace": text, "closed": prompter.template.is_closed(text)},
         out=args.out,
         identity=identity(settings, args.questions, model),
         inputs=[args.questions],
@@ -55,21 +56,14 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def trace_requests(
-    questions: list[dict[str, Any]], settings: StepSettings, tokenizer: Any
+    questions: list[dict[str, Any]], settings: StepSettings, prompter: prompts.Prompter
 ) -> list[Request]:
-    """One request a trace: K of every question, k varying fastest."""
-    how, template = settings.traces, prompts.TEMPLATES[settings.prompts.template]
-    sampling = Sampling(
-        how.temperature, how.top_p, how.top_k, how.max_tokens, (prompts.END_THOUGHT,)
-    )
+    """One request per trace: K for every question, k varying fastest."""
+    how, stop = settings.traces, (prompter.template.end_thought,)
+    sampling = Sampling(how.temperature, how.top_p, how.top_k, how.max_tokens, stop)
     requests = []
     for question in questions:
-        if how.proposal == "posterior":
-            hint = prompts.hint_of(question, settings.posterior.hint)
-            text = template.hint_prompt(question["question"], hint, settings.posterior.template)
-        else:
-            text = template.question_prompt(question["question"])
-        context = prompts.encode(tokenizer, text)
+        context = prompter.prompt(how.proposal, question).ids
         for k in range(how.k):
             key = (question["question_id"], k)
             seed = derive_seed(settings.seed, f"trace-{how.proposal}", settings.round, *key)

@@ -21,6 +21,7 @@ from stages.artifacts import store, tables
 from stages.common.errors import UserError
 from stages.engines import Draw
 from stages.experiments.settings import StepSettings
+from stages.prompts import TEMPLATES
 from stages.running import sampling
 from stages.verifiers import Pool, Verdict
 
@@ -262,14 +263,15 @@ def test_ballots_of_choices_are_letters():
 
 
 def test_ours_begins_the_thought_as_training_does_and_authors_as_their_code_does():
-    item = evaluate.Item("1", "Q", "Q", "1", "math")
-    ours = StepSettings()
-    authors = StepSettings.model_validate({"evaluation": {"protocol": "authors"}})
-    assert evaluate.prompt(item, ours) == prompts.TEMPLATES["reasoning"].question_prompt("Q")
-    assert evaluate.prompt(item, ours).endswith("assistant\n<|begin_of_thought|>\n\n")
-    assert evaluate.prompt(item, authors).endswith("assistant\n<begin_of_thought>\n\n")
-    head = evaluate.prompt(item, ours).removesuffix("<|begin_of_thought|>\n\n")
-    assert evaluate.prompt(item, authors).startswith(head)  # nothing else differs
+    def prompt(role, protocol):
+        given = StepSettings.model_validate({"evaluation": {"protocol": protocol}})
+        return "".join(prompts.prompt_parts(TEMPLATES["reasoning"], role, {"question": "Q"}, given))
+
+    ours, authors = prompt("evaluation", "ours"), prompt("evaluation", "authors")
+    assert ours == prompt("prior", "ours") == prompt("prior", "authors")
+    assert ours.endswith("assistant\n<|begin_of_thought|>\n\n")
+    assert authors.endswith("assistant\n<begin_of_thought>\n\n")
+    assert authors.startswith(ours.removesuffix("<|begin_of_thought|>\n\n"))  # nothing else differs
 
 
 def test_defaults_are_the_authors_sampling_settings():

@@ -52,8 +52,9 @@ def base(tmp_path_factory) -> Path:
 
 def row(tokenizer, number: int, **changes) -> dict:
     template = prompts.TEMPLATES["plain"]
-    prompt, response = template.question_prompt(f"{number}+1"), template.trace(f"{number + 1}")
-    response += template.solution(str(number + 1)) + prompts.END_TURN
+    prompt = "".join(template.question_prompt(f"{number}+1"))
+    response = "".join((*template.trace(f"{number + 1}"), *template.answer(str(number + 1))))
+    response += prompts.END_TURN
     prompt_ids, response_ids = (prompts.encode(tokenizer, text) for text in (prompt, response))
     return {
         "question_id": f"q{number}",
@@ -139,7 +140,7 @@ def test_learns_the_end_of_the_turn_and_stops_there(trained, tokenizer):
 
 def test_leaves_the_tokenizer_as_it_was(trained, base):
     assert store.tokenizer_digest(trained) == store.tokenizer_digest(base)
-    text = prompts.TEMPLATES["plain"].trace("12+3")
+    text = "".join(prompts.TEMPLATES["plain"].trace("12+3"))
     there = prompts.encode(command.load_tokenizer(trained), text)
     assert there == prompts.encode(command.load_tokenizer(base), text)
 

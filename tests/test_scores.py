@@ -66,7 +66,7 @@ def trace_table(tokenizer) -> list[dict]:
     texts = [("a", 0, "12", True), ("a", 1, "3", False), ("b", 0, "01" * 30, True)]
     rows = []
     for name, k, text, closed in texts:
-        text = PLAIN.trace(text) if closed else text
+        text = "".join(PLAIN.trace(text)) if closed else text
         ids = prompts.encode(tokenizer, text)
         common = {"seed": 0, "finish_reason": "stop" if closed else "length"}
         rows.append(
@@ -118,9 +118,9 @@ def expected(tokenizer, naive, role, temperature=1.0):
             prompt = PLAIN.question_prompt(question["question"])
         else:
             prompt = PLAIN.hint_prompt(question["question"], question["answer"], "A")
-        answer = prompts.encode(tokenizer, PLAIN.solution(solutions[trace["question_id"]]))
+        answer = prompts.encode(tokenizer, "".join(PLAIN.answer(solutions[trace["question_id"]])))
         tokens = trace["token_ids"] + answer
-        found = naive(prompts.encode(tokenizer, prompt), tokens, temperature)
+        found = naive(prompts.encode(tokenizer, "".join(prompt)), tokens, temperature)
         n = trace["n_tokens"]
         yield trace, found[:n], found[n:] if trace["closed"] and role == "prior" else None
 
