@@ -1,7 +1,9 @@
-"""Set-up installs what the project names: the locks, the conda environment, and nothing by hand."""
+"""Set-up: the locks, the conda environment, and the installed package."""
 
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -25,8 +27,8 @@ def test_a_lock_holds_every_direct_dependency(name: str) -> None:
     pins = locked(name)
     extras = PROJECT["optional-dependencies"]
     for text in [*PROJECT["dependencies"], *extras[name], *extras["dev"]]:
-        wanted = Requirement(text)
-        assert wanted.specifier.contains(pins[wanted.name], prereleases=True), text
+        dependency = Requirement(text)
+        assert dependency.specifier.contains(pins[dependency.name], prereleases=True), text
 
 
 def test_both_locks_agree_on_what_decides_results() -> None:
@@ -45,7 +47,7 @@ def test_the_conda_environment_is_the_lock() -> None:
 
 
 def test_a_finished_set_up_does_nothing(tmp_path: Path) -> None:
-    """And one whose lock has changed starts afresh: here it fails at once, for want of a Python."""
+    """With another lock it starts over; here it fails at once, because `PYTHON` is not a Python."""
     (tmp_path / "requirements").mkdir()
     (tmp_path / ".venv").mkdir()
     for name in ("install", "cpu.txt"):
@@ -62,3 +64,30 @@ def test_a_finished_set_up_does_nothing(tmp_path: Path) -> None:
     )
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: false is not Python 3.11 to 3.13")
+
+
+def test_the_package_works_from_any_directory_once_installed(tmp_path: Path) -> None:
+    source, site = tmp_path / "source", tmp_path / "site"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "stages", source / "stages", ignore=ignore)
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--no-compile", "--target", site, source], check=True)
+    packaged = {path.relative_to(site) for path in (site / "stages").rglob("*.*")}
+    assert packaged == {p.relative_to(source) for p in (source / "stages").rglob("*.*")}
+    # -P keeps the current directory off the import path
+    run = [sys.executable, "-P", "-m", "stages.traces", "--help"]
+    shown = subprocess.run(
+        run, cwd=tmp_path, env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
+    )
+    assert "python -m stages.traces" in shown.stdout
+
+
+def test_the_citation_and_the_changelog_name_the_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    release = PROJECT["version"].partition(".dev")[0]
+    headings = re.findall(r"^## .*", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert release in headings[0]
