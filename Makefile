@@ -1,16 +1,17 @@
 # make demo   the tiny experiment, from questions to results/tiny/report.html
 # make test   the tests            make lint   style and workflow checks
-# make bench  speed and memory, side by side with a baseline
-# Each sets up what it needs, once: .venv, by the lock for this machine (gpu.txt beside an NVIDIA
-# GPU, else cpu.txt).
+# make bench  speed and memory compared with a baseline
+# make docs   regenerate the settings reference in docs/
+# Each sets up .venv first, once, from the lock for this machine: gpu.txt on one with an NVIDIA GPU,
+# else cpu.txt.
 
 LOCK ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 PYTHON ?= python3
 RUN := .venv/bin
-# where the lock's CPU build of PyTorch is looked up
+# index of the CPU build of PyTorch
 TORCH_INDEX ?= --extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match
 
-.PHONY: demo test lint bench smoke setup lock
+.PHONY: demo test lint bench docs smoke setup lock
 
 demo: setup
 	$(RUN)/snakemake -j2 results/tiny/report.html
@@ -27,14 +28,17 @@ lint: setup
 bench: setup
 	$(RUN)/python -m bench
 
-# the tiny experiment made smaller: a few minutes' check that an installation works
+docs: setup
+	$(RUN)/python -m stages.experiments.documentation docs
+
+# a still smaller experiment, which checks an installation in a few minutes
 smoke: setup
 	$(RUN)/snakemake -j2 results/smoke/eval.json
 
 setup:
 	@PYTHON=$(PYTHON) requirements/install $(LOCK)
 
-# write the locks anew from pyproject.toml
+# resolve pyproject.toml into the locks
 lock: setup
 	$(RUN)/uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --no-annotate --upgrade -q $(TORCH_INDEX) \
