@@ -13,6 +13,7 @@ from stages.artifacts import store
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.experiments.settings import Model, Scratch
+from stages.lm.families import read_config
 from stages.prompts import END_TURN, MARKERS
 from stages.running import command
 
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
             inputs = []
         else:
             inputs = [find(model)]
+            read_config(inputs[0])
             link(inputs[0], unfinished)
         made = command.provenance("base", args.settings, inputs, seconds=0.0, device="cpu")
         store.write_json(unfinished / "provenance.json", made)

@@ -52,15 +52,12 @@ def main(argv: list[str] | None = None) -> None:
     mean = store.read_provenance(args.rows).get("mean_response_tokens") or mean_response(rows)
     training, held_back, counts = split_rows(rows, how, settings.seed, args.rows)
 
-    import torch
-
-    from stages.lm.model import load
+    from stages.lm.model import load, use_threads
     from stages.lm.trainer import Interrupted, Trainer
 
-    if args.machine.threads:
-        torch.set_num_threads(args.machine.threads)
     plan = training_settings(how, args.machine, settings, mean, len(training))
     model = load(base, "auto")
+    use_threads(model, args.machine.threads)
     check_tokens(training, model.checkpoint.config.vocab_size, args.rows)
     partial = args.out.with_name(args.out.name + ".partial")
     identity = {

@@ -142,13 +142,12 @@ def score_missing(
         return
     import torch
 
-    from stages.lm.model import load
+    from stages.lm.model import load, use_threads
 
-    if args.machine.threads:
-        torch.set_num_threads(args.machine.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     how = args.settings.scores
     model = load(directory, getattr(torch, how.dtype), device)
+    use_threads(model, args.machine.threads)
     texts = scored_texts(journal, questions, args, command.load_tokenizer(directory))
     for window in windows(texts, BINS_PER_WINDOW * args.machine.tokens_per_batch):
         short = [text for text in window if len(text.trace) <= how.max_tokens]

@@ -72,3 +72,12 @@ def test_a_directory_that_holds_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: there is no model here \(no config.json\)"):
         get(tmp_path / "base", path=str(tmp_path / "empty"))
+
+
+def test_a_model_that_cannot_be_packed_is_refused_before_it_is_linked(tmp_path: Path) -> None:
+    from transformers import MambaConfig
+
+    MambaConfig().save_pretrained(tmp_path / "mamba")
+    with pytest.raises(UserError, match="mamba models have state-space or linear-attention layers"):
+        get(tmp_path / "base", path=str(tmp_path / "mamba"))
+    assert not (tmp_path / "base").exists()

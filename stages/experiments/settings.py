@@ -246,7 +246,9 @@ class Machine(Section):
     recompute_every: Positive = Field(
         1, description="training: with activation_checkpointing, recompute each n-th layer"
     )
-    threads: Count = Field(0, description="CPU threads of scoring and training; 0: torch's choice")
+    threads: Count = Field(
+        0, description="CPU threads of scoring and training; 0: all, or one for a small model"
+    )
     gpu_memory_fraction: float = Field(0.9, gt=0, le=1, description="share vLLM takes of a GPU")
     cpu_cache_gib: Positive = Field(2, description="vLLM's key-value cache on a CPU")
     max_requests: Positive = Field(256, description="requests an engine works on at once")

@@ -2,6 +2,9 @@
 
 import torch
 
+from stages.lm.families import LogitTransform
+
+PLAIN = LogitTransform()
 # float32 logits of the tokens that are worked on at a time. On a CPU these are some hundred tokens,
 # enough for the head to be read seldom; on a GPU enough to fill it.
 CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 2 << 30}
@@ -23,6 +26,8 @@ class Softmax:
         Tokens in all.
     keep : bool
         Whether a chunk's exponentials are kept, for its gradient, or only those of a tile.
+    transform : LogitTransform
+        Makes logits of the head's products.
 
     Attributes
     ----------
@@ -32,13 +37,13 @@ class Softmax:
         Of the vocabulary.
     """
 
-    def __init__(self, weight: torch.Tensor, n_tokens: int, keep: bool):
+    def __init__(self, weight: torch.Tensor, n_tokens: int, keep: bool, transform: LogitTransform):
         vocabulary, device = weight.shape[0], weight.device.type
         chunk = max(1, min(n_tokens, CHUNK_BYTES[device] // (4 * vocabulary)))
         width = max(1, min(vocabulary, TILE_BYTES[device] // (4 * chunk)))
         self.chunks = _slices(n_tokens, chunk)
         self.tiles = _slices(vocabulary, width)
-        self._weight, self._keep = weight, keep
+        self._weight, self._keep, self._transform = weight, keep, transform
         room = chunk * (vocabulary if keep else width)
         self._room = torch.empty(room, dtype=torch.float32, device=weight.device)
 
@@ -70,14 +75,24 @@ class Softmax:
         top = tops.amax(0)
         factors = (tops - top).exp_()
         total = (torch.stack(sums) * factors).sum(0)
-        found = torch.stack(chosen).sum(0) - top - total.log()
-        return found[:, 0], factors.div_(total)
+        logprobs = torch.stack(chosen).sum(0) - top - total.log()
+        return logprobs[:, 0], factors.div_(total)
 
     def exponentials(self, n_tokens: int, tile: slice) -> torch.Tensor:
         """A tile's exp(logit − the token's largest in the tile): float32 [n_tokens, tile]."""
         start = n_tokens * tile.start if self._keep else 0
         size = n_tokens * (tile.stop - tile.start)
         return self._room[start : start + size].view(n_tokens, -1)
+
+    def cap_slope(self, hidden: torch.Tensor, tile: slice) -> torch.Tensor:
+        """Derivative of the soft cap at a chunk's logits over a tile: float32 [chunk, tile].
+
+        The products are computed again: from exponentials they could not be had where those
+        underflow.
+        """
+        products = torch.mm(hidden, self._weight[tile].t()).float()
+        ratio = products.mul_(self._transform.scale / self._transform.softcap).tanh_()
+        return ratio.square_().neg_().add_(1)
 
     def _logits(self, hidden: torch.Tensor, tile: slice) -> torch.Tensor:
         """Logits of a chunk over a tile, in float32.
@@ -87,10 +102,15 @@ class Softmax:
         """
         out, weight = self.exponentials(len(hidden), tile), self._weight[tile].t()
         if hidden.dtype == torch.float32:
-            return torch.mm(hidden, weight, out=out)
-        if hidden.is_cuda:
-            return torch.mm(hidden, weight, out_dtype=torch.float32, out=out)
-        return out.copy_(torch.mm(hidden, weight))
+            torch.mm(hidden, weight, out=out)
+        elif hidden.is_cuda:
+            torch.mm(hidden, weight, out_dtype=torch.float32, out=out)
+        else:
+            out.copy_(torch.mm(hidden, weight))
+        scale, softcap = self._transform.scale, self._transform.softcap
+        if softcap is not None:
+            return out.mul_(scale / softcap).tanh_().mul_(softcap)
+        return out if scale == 1 else out.mul_(scale)
 
 
 def _slices(n: int, size: int) -> list[slice]:
@@ -110,7 +130,11 @@ def within(targets: torch.Tensor, tile: slice) -> tuple[torch.Tensor, torch.Tens
 
 
 def token_logprobs(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float = 1.0
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float = 1.0,
+    transform: LogitTransform = PLAIN,
 ) -> torch.Tensor:
     """Log-prob of each target token given the hidden state before it. No gradient.
 
@@ -124,14 +148,16 @@ def token_logprobs(
         Token ids that were predicted.
     temperature : float
         Logits are divided by it.
+    transform : LogitTransform
+        Makes logits of the head's products.
 
     Returns
     -------
     float32 [P], in nats
     """
-    found = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    logprobs = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     with torch.no_grad():
-        softmax = Softmax(weight, len(targets), keep=False)
+        softmax = Softmax(weight, len(targets), keep=False, transform=transform)
         for chunk in softmax.chunks:
-            found[chunk], _ = softmax.logprobs(hidden[chunk], targets[chunk], temperature)
-    return found
+            logprobs[chunk], _ = softmax.logprobs(hidden[chunk], targets[chunk], temperature)
+    return logprobs

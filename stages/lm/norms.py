@@ -1,5 +1,6 @@
 """Root-mean-square norms in few passes over memory, where transformers makes many."""
 
+import copy
 from functools import partial
 
 import torch
@@ -44,12 +45,44 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Ten
     return _RmsNorm.apply(x, weight, epsilon)
 
 
-def fuse_norms(checkpoint: torch.nn.Module) -> None:
-    """Have a checkpoint's norms computed by `rms_norm`."""
+def fuse_norms(checkpoint: torch.nn.Module) -> int:
+    """Have `rms_norm` compute those norms that compute the same; return how many.
+
+    What counts is what a module computes, not its name: Gemma's norms, for instance, scale by one
+    plus the weight and are left alone.
+    """
+    fused, same = 0, {}
     for module in checkpoint.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = partial(_of_module, module)
+        epsilon = _epsilon(module)
+        if epsilon is None:
+            continue
+        kind = type(module), epsilon
+        if kind not in same:
+            same[kind] = _computes_rms_norm(module, epsilon)
+        if same[kind]:
+            module.forward = partial(_of_module, module, epsilon)
+            fused += 1
+    return fused
 
 
-def _of_module(norm: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return rms_norm(x, norm.weight, norm.variance_epsilon)
+def _epsilon(module: torch.nn.Module) -> float | None:
+    """Epsilon of a module that may be a norm: a vector `weight` is all that it has learned."""
+    names = [name for name, _ in module.named_parameters()]
+    if names != ["weight"] or module.weight.ndim != 1:
+        return None
+    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
+
+
+def _computes_rms_norm(module: torch.nn.Module, epsilon: float) -> bool:
+    """Whether a module is `rms_norm`, for inputs beside which epsilon is small and large."""
+    probe = copy.deepcopy(module).to(device="cpu", dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    probe.weight.data = torch.rand(probe.weight.shape, generator=generator) + 0.5
+    x = torch.randn(4, probe.weight.numel(), generator=generator)
+    x *= torch.tensor([1.0, 10.0, epsilon**0.5, 0.1 * epsilon**0.5])[:, None]
+    with torch.no_grad():
+        return torch.allclose(probe(x), rms_norm(x, probe.weight, epsilon), rtol=1e-5, atol=1e-6)
+
+
+def _of_module(norm: torch.nn.Module, epsilon: float, x: torch.Tensor) -> torch.Tensor:
+    return rms_norm(x, norm.weight, epsilon)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from random_rows import VOCABULARY, random_rows
 
-from stages.common.errors import UserError
 from stages.lm import logprobs
 from stages.lm.model import load, make_bin
 from stages.lm.packing import pack
@@ -110,14 +109,3 @@ def test_a_row_of_nan_poisons_only_itself(checkpoints, architecture):
 def test_a_row_without_context_is_refused():
     with pytest.raises(ValueError, match="0 tokens of context"):
         make_bin(random_rows([5]), [0])
-
-
-def test_an_architecture_that_was_not_checked_is_refused(tmp_path):
-    from transformers import LlamaConfig, Qwen2Config
-
-    LlamaConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="llama"):
-        load(tmp_path, torch.float32)
-    Qwen2Config(use_sliding_window=True, max_window_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="sliding window"):
-        load(tmp_path, torch.float32)

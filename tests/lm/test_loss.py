@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from stages.lm import logprobs
+from stages.lm.families import LogitTransform
 from stages.lm.loss import weighted_nll
 
 
@@ -16,19 +17,25 @@ def problem(dtype=torch.float32):
     return hidden, weight, targets, coefficients
 
 
-def by_definition(hidden, weight, targets, coefficients):
-    logprobs = torch.log_softmax((hidden @ weight.t()).float(), -1)
+def by_definition(hidden, weight, targets, coefficients, transform=LogitTransform()):  # noqa: B008
+    logits = (hidden @ weight.t()).float() * transform.scale
+    if transform.softcap is not None:
+        logits = (logits / transform.softcap).tanh() * transform.softcap
+    logprobs = torch.log_softmax(logits, -1)
     return -(logprobs.gather(1, targets[:, None])[:, 0] * coefficients).sum()
 
 
 @pytest.mark.parametrize(("chunk", "tile"), [(1, 1), (7, 3), (7, 50), (1000, 11), (1000, 50)])
-def test_value_and_gradients(chunk, tile, monkeypatch):
+@pytest.mark.parametrize(
+    "transform", [LogitTransform(), LogitTransform(0.3), LogitTransform(2.0, 4.0)], ids=str
+)
+def test_value_and_gradients(chunk, tile, transform, monkeypatch):
     monkeypatch.setitem(logprobs.CHUNK_BYTES, "cpu", chunk * 4 * 50)
     monkeypatch.setitem(logprobs.TILE_BYTES, "cpu", min(chunk, 23) * 4 * tile)
     hidden, weight, targets, coefficients = problem()
-    expected = by_definition(hidden, weight, targets, coefficients)
+    expected = by_definition(hidden, weight, targets, coefficients, transform)
     wanted = torch.autograd.grad(3 * expected, (hidden, weight))
-    loss = weighted_nll(hidden, weight, targets, coefficients)
+    loss = weighted_nll(hidden, weight, targets, coefficients, transform)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
     got = torch.autograd.grad(3 * loss, (hidden, weight))
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
