@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import prompts
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.engines import Request, Sampling
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     settings: StepSettings = args.settings
 
     model = command.model_directory(args.model)
-    store.same_tokenizer(args.traces, model)
+    digests.same_tokenizer(args.traces, model)
     questions = store.read_table(args.questions, tables.QUESTIONS, ["question", "answer_kind"])
     traces = store.read_table(args.traces, tables.TRACES, ["token_ids", "closed"])
     prompter = prompts.Prompter(settings, command.load_tokenizer(model))
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         answer_requests(questions, traces, settings, prompter),
         lambda text: {"answer": text},
         out=args.out,
-        identity=identity(settings, args, model),
+        recipe=recipe(settings, args, model),
         inputs=[args.questions, args.traces],
         model=model,
         settings=settings,
@@ -79,8 +79,8 @@ def answer_requests(
     return requests
 
 
-def identity(settings: StepSettings, args: Any, model: Path) -> dict[str, Any]:
-    """What an answer depends on beside its key. M is not in it: more keep the first ones."""
+def recipe(settings: StepSettings, args: Any, model: Path) -> dict[str, Any]:
+    """What an answer depends on besides its key. M is not in it: more keep the first ones."""
     return {
         "seed": settings.seed,
         "round": settings.round,
@@ -88,9 +88,9 @@ def identity(settings: StepSettings, args: Any, model: Path) -> dict[str, Any]:
         "proposal": settings.traces.proposal,
         "engine": settings.engine.model_dump(mode="json"),
         "prompts": settings.prompts.model_dump(mode="json"),
-        "questions": store.table_digest(args.questions),
-        "traces": store.identity(args.traces),
-        "model": store.model_digest(model),
+        "questions": digests.table_digest(args.questions),
+        "traces": digests.identity(args.traces),
+        "model": digests.model_digest(model),
     }
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from stages import benchmarks, prompts
-from stages.artifacts import store, tables
-from stages.artifacts.store import Journal
+from stages.artifacts import digests, store, tables
+from stages.artifacts.journal import Journal
 from stages.benchmarks import Benchmark, Item
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
@@ -61,8 +61,9 @@ def main(argv: list[str] | None = None) -> None:
         sandbox = sandbox_for(plans.values(), pool)
         journals = Journals()
         for name, plan in plans.items():
-            depends_on = identity(settings, plan, model)
-            journal = Journal(args.out / f"{name}.parquet", tables.SAMPLES, depends_on)
+            depends_on = recipe(settings, plan, model)
+            out = args.out / f"{name}.parquet"
+            journal = Journal(out, tables.SAMPLES, depends_on, ("n_tokens",))
             journals.by_benchmark[name] = stack.enter_context(journal)
         prompter = prompts.Prompter(settings, command.load_tokenizer(model))
         requests = sample_requests(plans, settings, prompter)
@@ -114,8 +115,9 @@ def source(benchmark: Benchmark, path: Path | None) -> str:
     if path is None:
         return benchmark.hub.revision if benchmark.hub else ""
     if path.is_dir():
-        return store.digest([store.file_digest(p) for p in sorted(path.iterdir()) if p.is_file()])
-    return store.table_digest(path) if path.suffix == ".parquet" else store.file_digest(path)
+        files = sorted(file for file in path.iterdir() if file.is_file())
+        return digests.digest([digests.file_digest(file) for file in files])
+    return digests.table_digest(path) if path.suffix == ".parquet" else digests.file_digest(path)
 
 
 def sample_requests(
@@ -259,7 +261,7 @@ def finish(
     All benchmarks ran at the same time: each bears the part of the seconds that its tokens are.
     """
     tokens = {
-        name: sum(row["n_tokens"] for row in journals.by_benchmark[name].rows(plan.keys))
+        name: sum(journals.by_benchmark[name].column("n_tokens", plan.keys))
         for name, plan in plans.items()
     }
     total = max(1, sum(tokens.values()))
@@ -267,14 +269,14 @@ def finish(
         journal = journals.by_benchmark[name]
         rows = verified(list(journal.rows(plan.keys)), plan, pool)
         cost = {"seconds": journal.seconds * tokens[name] / total, "tokens": tokens[name]}
-        left = {**made, **cost, "identity": journal.identity}
+        left = {**made, **cost, **journal.marks}
         data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
         store.write_table(journal.output, tables.SAMPLES, data, left)
         journal.discard()
 
 
-def identity(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:
-    """What a sample depends on beside its key; how many there are is not in it."""
+def recipe(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:
+    """What a sample depends on besides its key; how many there are is not in it."""
     how = settings.evaluation.model_dump(mode="json", exclude={"models", "benchmarks"})
     return {
         "seed": settings.seed,
@@ -282,7 +284,7 @@ def identity(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:
         "engine": settings.engine.model_dump(mode="json"),
         "prompts": settings.prompts.model_dump(mode="json"),
         "source": plan.source,
-        "model": store.model_digest(model),
+        "model": digests.model_digest(model),
     }
 
 

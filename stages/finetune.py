@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.experiments.settings import Finetune, Machine, StepSettings
@@ -63,8 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     identity = {
         "finetune": how.model_dump(mode="json", exclude={"checkpoint_minutes"}),
         "seed": settings.seed,
-        "rows": store.table_digest(args.rows),
-        "base": store.model_digest(base),
+        "rows": digests.table_digest(args.rows),
+        "base": digests.model_digest(base),
     }
     trainer = Trainer(model, training, held_back, plan, partial)
     main_process = trainer.state.is_main_process
@@ -216,10 +216,10 @@ def unfinished_work(partial: Path, identity: dict[str, Any]) -> Iterator[None]:
                 f"{partial}: another process is training this model; wait for it, or end it"
             ) from None
         name = partial / "identity"
-        if not name.exists() or name.read_text() != store.digest(identity):
+        if not name.exists() or name.read_text() != digests.digest(identity):
             for checkpoint in partial.glob("step-*"):
                 shutil.rmtree(checkpoint)
-            name.write_text(store.digest(identity))
+            name.write_text(digests.digest(identity))
         yield
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from stages import prompts
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         if args.weights is None:
             raise UserError("--weights is needed with --traces")
-        store.same_tokenizer(args.traces, args.tokenizer)
+        digests.same_tokenizer(args.traces, args.tokenizer)
         selected = _selected(args.traces, args.weights)
         answers = _first_correct(args.answers, args.verdicts, settings)
         rows = list(final_rows(questions, selected, answers, maker, settings))
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         [args.questions, args.traces, args.weights, args.answers, args.verdicts],
         seconds=time.monotonic() - started,
         device="cpu",
-        tokenizer=store.tokenizer_digest(args.tokenizer),
+        tokenizer=digests.tokenizer_digest(args.tokenizer),
         mean_response_tokens=sum(r["n_tokens"] - r["n_prompt_tokens"] for r in rows) / len(rows),
     )
     store.write_table(args.out, tables.ROWS, table, made)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages import prompts
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
+from stages.artifacts.journal import Journal
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
@@ -61,16 +62,14 @@ def main(argv: list[str] | None = None) -> None:
     settings: StepSettings = args.settings
 
     model = command.model_directory(args.model)
-    store.same_tokenizer(args.traces, model)
+    digests.same_tokenizer(args.traces, model)
     temperature = scoring_temperature(settings, args.role)
     questions = {q["question_id"]: q for q in read_questions(args.questions)}
     keys = trace_keys(args.traces, questions)
-    with store.Journal(args.out, tables.SCORES, identity(settings, args, model)) as journal:
+    depends_on = recipe(settings, args, model)
+    columns = ("n_tokens", "trace_logprob")
+    with Journal(args.out, tables.SCORES, depends_on, columns) as journal:
         score_missing(journal, keys, questions, args, model, temperature)
-        n_tokens = unscored = 0
-        for row in journal.rows(keys):
-            n_tokens += row["n_tokens"]
-            unscored += row["trace_logprob"] is None
         made = command.provenance(
             "scores",
             settings,
@@ -79,8 +78,8 @@ def main(argv: list[str] | None = None) -> None:
             temperature=temperature,
             seconds=journal.seconds,
             device=command.device_name(),
-            tokens=n_tokens,
-            unscored=unscored,
+            tokens=sum(journal.column("n_tokens", keys)),
+            unscored=journal.column("trace_logprob", keys).count(None),
         )
         journal.finish(keys, made)
 
@@ -128,7 +127,7 @@ def trace_keys(traces: Path, questions: Mapping[str, Any]) -> list[tuple[str, in
 
 
 def score_missing(
-    journal: store.Journal,
+    journal: Journal,
     keys: list[tuple[str, int]],
     questions: Mapping[str, Mapping[str, Any]],
     args: argparse.Namespace,
@@ -163,7 +162,7 @@ def score_missing(
 
 
 def scored_texts(
-    journal: store.Journal,
+    journal: Journal,
     questions: Mapping[str, Mapping[str, Any]],
     args: argparse.Namespace,
     tokenizer: Any,
@@ -254,8 +253,8 @@ def unscored_row(text: ScoredText) -> dict[str, Any]:
     }
 
 
-def identity(settings: StepSettings, args: argparse.Namespace, model: Path) -> dict[str, Any]:
-    """What a score depends on beside its key."""
+def recipe(settings: StepSettings, args: argparse.Namespace, model: Path) -> dict[str, Any]:
+    """What a score depends on besides its key."""
     return {
         "role": args.role,
         "temperature": scoring_temperature(settings, args.role),
@@ -264,9 +263,9 @@ def identity(settings: StepSettings, args: argparse.Namespace, model: Path) -> d
         ),
         "prompts": settings.prompts.model_dump(mode="json"),
         "hint": [settings.posterior.hint, settings.posterior.template],
-        "questions": store.table_digest(args.questions),
-        "traces": store.identity(args.traces),
-        "model": store.model_digest(model),
+        "questions": digests.table_digest(args.questions),
+        "traces": digests.identity(args.traces),
+        "model": digests.model_digest(model),
     }
 
 

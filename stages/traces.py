@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import prompts
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
 from stages.common.seeds import derive_seed
 from stages.engines import Request, Sampling
 from stages.experiments.settings import StepSettings
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         trace_requests(mine, settings, prompter),
         lambda text: {"trace": text, "closed": prompter.template.is_closed(text)},
         out=args.out,
-        identity=identity(settings, args.questions, model),
+        recipe=recipe(settings, args.questions, model),
         inputs=[args.questions],
         model=model,
         settings=settings,
@@ -71,8 +71,8 @@ def trace_requests(
     return requests
 
 
-def identity(settings: StepSettings, questions: Path, model: Path) -> dict[str, Any]:
-    """What a trace depends on beside its key. K is not in it: more traces keep the first ones."""
+def recipe(settings: StepSettings, questions: Path, model: Path) -> dict[str, Any]:
+    """What a trace depends on besides its key. K is not in it: more traces keep the first ones."""
     return {
         "seed": settings.seed,
         "round": settings.round,
@@ -80,8 +80,8 @@ def identity(settings: StepSettings, questions: Path, model: Path) -> dict[str, 
         "engine": settings.engine.model_dump(mode="json"),
         "prompts": settings.prompts.model_dump(mode="json"),
         "hint": [settings.posterior.hint, settings.posterior.template],
-        "questions": store.table_digest(questions),
-        "model": store.model_digest(model),
+        "questions": digests.table_digest(questions),
+        "model": digests.model_digest(model),
     }
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
+from stages.artifacts.journal import Journal, Key
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     keys = answer_keys(args.answers, questions)
     limits = settings.verdicts
     with (
-        store.Journal(args.out, tables.VERDICTS, identity(settings, args)) as journal,
+        Journal(args.out, tables.VERDICTS, recipe(settings, args), ("verdict",)) as journal,
         Pool(
             args.workers,
             limits.time_limit,
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
             seconds=journal.seconds,
             device="cpu",
             sandbox=sandbox,
-            verdicts=Counter(row["verdict"] for row in journal.rows(keys)),
+            verdicts=Counter(journal.column("verdict", keys)),
             unreadable_references=unreadable,
         )
         journal.finish(keys, made)
@@ -90,7 +91,7 @@ def options_of(question: Mapping[str, Any]) -> VerifyOptions:
     return VerifyOptions(None if options is None else tuple(options), question["tests"])
 
 
-def answer_keys(path: Path, questions: Questions) -> list[store.Key]:
+def answer_keys(path: Path, questions: Questions) -> list[Key]:
     """Keys of all answers, in the order of the table; each must be unique and of a question."""
     answers = store.read_table(path, tables.ANSWERS, ())
     keys = list(zip(*(answers[name].to_pylist() for name in tables.ANSWERS.key), strict=True))
@@ -131,8 +132,8 @@ def unreadable_references(questions: Questions, pool: Pool) -> dict[str, str]:
 
 
 def verify_missing(
-    journal: store.Journal,
-    keys: list[store.Key],
+    journal: Journal,
+    keys: list[Key],
     answers: Path,
     questions: Questions,
     unreadable: Mapping[str, str],
@@ -141,7 +142,7 @@ def verify_missing(
     """Verify the answers that have no verdict yet, and keep each verdict as it comes."""
     progress = command.Progress("answers", len(keys), sum(key in journal for key in keys))
 
-    def keep(key: store.Key, verdict: Verdict) -> None:
+    def keep(key: Key, verdict: Verdict) -> None:
         names = tables.VERDICTS.key
         journal.append({**dict(zip(names, key, strict=True)), **verdict._asdict()})
         progress.add()
@@ -159,7 +160,7 @@ def verify_missing(
         keep(key, verdict)
 
 
-def missing_answers(journal: store.Journal, path: Path) -> Iterator[tuple[store.Key, str]]:
+def missing_answers(journal: Journal, path: Path) -> Iterator[tuple[Key, str]]:
     """Key and text of each answer that has no verdict yet, read piece by piece."""
     for piece in store.iter_batches(path, tables.ANSWERS, ("answer",)):
         for row in piece.to_pylist():
@@ -168,12 +169,12 @@ def missing_answers(journal: store.Journal, path: Path) -> Iterator[tuple[store.
                 yield key, row["answer"]
 
 
-def identity(settings: StepSettings, args: argparse.Namespace) -> dict[str, Any]:
-    """What a verdict depends on beside its key. How many answers there are is not in it."""
+def recipe(settings: StepSettings, args: argparse.Namespace) -> dict[str, Any]:
+    """What a verdict depends on besides its key. How many answers there are is not in it."""
     return {
         "verdicts": settings.verdicts.model_dump(mode="json"),
-        "questions": store.table_digest(args.questions),
-        "answers": store.identity(args.answers),
+        "questions": digests.table_digest(args.questions),
+        "answers": digests.identity(args.answers),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages import base
-from stages.artifacts import store
+from stages.artifacts import digests, store
 from stages.common.errors import UserError
 from stages.experiments import config as experiments
 from stages.experiments.settings import Experiment
@@ -31,7 +31,7 @@ def test_a_local_model_is_linked_and_says_where_it_comes_from(
 ) -> None:
     linked = get(tmp_path / "base", path=str(tiny_model))
     assert (linked / "model.safetensors").samefile(tiny_model / "model.safetensors")
-    assert store.model_digest(linked) == store.model_digest(tiny_model)
+    assert digests.model_digest(linked) == digests.model_digest(tiny_model)
     made = store.read_provenance(linked)
     assert made["step"] == "base" and list(made["inputs"]) == [str(tiny_model)]
 

@@ -184,11 +184,12 @@ def test_a_kill_loses_nothing_and_doubles_nothing(model, held_out, scripted, tmp
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
-def test_another_model_or_temperature_starts_afresh(model, held_out, scripted, tmp_path):
+def test_samples_of_another_temperature_are_not_overwritten(model, held_out, scripted, tmp_path):
     engine = scripted(lambda _, item, sample: boxed(1))
     run(model, held_out, tmp_path / "out", settings("held_out", temperature=0.7))
-    run(model, held_out, tmp_path / "out", settings("held_out", temperature=0.6))
-    assert len(engine.requests) == 40
+    with pytest.raises(UserError, match=r"evaluation\.temperature: 0\.7 -> 0\.6"):
+        run(model, held_out, tmp_path / "out", settings("held_out", temperature=0.6))
+    assert len(engine.requests) == 20
 
 
 def test_greedy_samples_are_all_the_same_so_one_is_drawn(model, held_out, scripted, tmp_path):

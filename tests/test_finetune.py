@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from stages import finetune, prompts
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
@@ -139,7 +139,7 @@ def test_learns_the_end_of_the_turn_and_stops_there(trained, tokenizer):
 
 
 def test_leaves_the_tokenizer_as_it_was(trained, base):
-    assert store.tokenizer_digest(trained) == store.tokenizer_digest(base)
+    assert digests.tokenizer_digest(trained) == digests.tokenizer_digest(base)
     text = "".join(prompts.TEMPLATES["plain"].trace("12+3"))
     there = prompts.encode(command.load_tokenizer(trained), text)
     assert there == prompts.encode(command.load_tokenizer(base), text)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from stages import prompts, scores
-from stages.artifacts import store, tables
+from stages.artifacts import digests, store, tables
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
@@ -91,7 +91,7 @@ def files(tmp_path, tokenizer, model):
             tmp_path / "traces.parquet",
             tables.TRACES,
             trace_table(tokenizer),
-            tokenizer=store.tokenizer_digest(model),
+            tokenizer=digests.tokenizer_digest(model),
         ),
     }
 

@@ -123,7 +123,7 @@ def test_verdicts_are_the_same_for_any_workers_and_order(given, tmp_path):
 
 def test_more_answers_later_keep_the_first_verdicts(given, tmp_path, monkeypatch):
     arguments = given(answers=[row for row, _ in ANSWERS[:5]])
-    monkeypatch.setattr(verdicts.store, "identity", lambda path: "same answers, more of them")
+    monkeypatch.setattr(verdicts.digests, "identity", lambda path: "same answers, more of them")
     run(arguments, tmp_path / "v.parquet")
     judged = []
     pool_run = verdicts.Pool.run
@@ -154,7 +154,7 @@ def test_a_killed_step_goes_on_where_it_stood(given, tmp_path):
         os.kill(killed.pid, signal.SIGKILL)
     assert not out.exists()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "were finished before" in done.stderr
+    assert "already done" in done.stderr
     found = store.read_table(out, tables.VERDICTS).to_pylist()
     assert [row["verdict"] for row in found] == ["correct"] * 60
     assert not journal.exists()

@@ -194,7 +194,7 @@ def test_raising_k_draws_only_what_is_missing(done: Workflow) -> None:
     done.configure(mini={**MINI, "traces": {**MINI["traces"], "k": 3}})
     shown = done.run("results/mini/models/final")
     assert shown.returncode == 0, shown.stdout
-    assert "18 of 27 traces were finished before" in shown.stdout
+    assert "resuming: 18 of 27 traces already done" in shown.stdout
     after = pd.read_parquet(folder)
     assert len(after) == 54
     kept = after[after["k"] < 2].sort_values(["question_id", "k"], ignore_index=True)
@@ -216,7 +216,7 @@ def test_a_killed_run_goes_on_where_it_stood(workflow: Workflow) -> None:
     workflow.run("--unlock", target)
     shown = workflow.run(target)
     assert shown.returncode == 0, shown.stdout
-    assert re.search(r"[1-9]\d* of 540 traces were finished before", shown.stdout)
+    assert re.search(r"[1-9]\d* of 540 traces already done", shown.stdout)
     assert len(pd.read_parquet(workflow.folder / target)) == 540
 
 

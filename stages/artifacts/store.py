@@ -1,16 +1,7 @@
-"""Tables and other artifacts on disk: read with their schema checked, written whole or not at all.
+"""Tables and other artifacts on disk: read with their schema checked, written atomically."""
 
-An unfinished table is a journal, `<output>.partial`: every finished row is kept there as it comes,
-so that a killed step goes on where it stood.
-"""
-
-import fcntl
-import hashlib
 import json
-import os
 import shutil
-import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +14,6 @@ import pyarrow.parquet as pq
 from stages.artifacts.tables import Table
 from stages.common.errors import UserError
 
-Key = tuple[str | int, ...]
 ROWS_PER_GROUP = 4096
 
 
@@ -70,7 +60,7 @@ def iter_tables(
     """Yield the shards of a table one at a time, each checked as by `read_table` save for keys."""
     names = _wanted(table, columns)
     for file in shards(path):
-        with _reading(file):
+        with reading(file):
             parquet = _open(file, table, names)
             found = parquet.read([n for n in names if n in parquet.schema_arrow.names])
         yield _fit(found, table, names, file)
@@ -82,7 +72,7 @@ def iter_batches(
     """The same in pieces of at most so many rows, for tables that do not fit into memory."""
     names = _wanted(table, columns)
     for file in shards(path):
-        with _reading(file):
+        with reading(file):
             parquet = _open(file, table, names)
             found = [n for n in names if n in parquet.schema_arrow.names]
             first = 0
@@ -107,7 +97,7 @@ def _open(file: Path, table: Table, names: list[str]) -> pq.ParquetFile:
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[None]:
+def reading(file: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -160,7 +150,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     if (path / "config.json").exists():
         return {}  # a model that somebody else made
     file = shards(path)[0]
-    with _reading(file):
+    with reading(file):
         metadata = pq.read_metadata(file).metadata or {}
     return json.loads(metadata.get(b"provenance", b"{}"))
 
@@ -177,17 +167,17 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
-    _remove(unfinished)
+    remove(unfinished)
     try:
         yield unfinished
         if path.is_dir():
-            _remove(path)
+            remove(path)
         unfinished.replace(path)
     finally:
-        _remove(unfinished)
+        remove(unfinished)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -225,249 +215,3 @@ def write_table(
         for piece in [data] if isinstance(data, pa.Table) else data:
             writer.write_table(_fit(piece, table, names, path), row_group_size=ROWS_PER_GROUP)
         writer.add_key_value_metadata({"provenance": json.dumps(provenance)})
-
-
-# Identity ----------------------------------------------------------------------------------------
-
-
-def digest(value: Any) -> str:
-    """Short name of a JSON value: the first 16 hex digits of its SHA-256."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """Short name of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def table_digest(path: Path) -> str:
-    """Short name of the rows of a table; how, when and by whom it was written is not in it."""
-    names = []
-    for file in shards(path):
-        content = hashlib.sha256()
-        with _reading(file):
-            for piece in _even_pieces(pq.ParquetFile(file)):
-                buffer = pa.BufferOutputStream()
-                with pa.ipc.new_stream(buffer, bare := _without_metadata(piece.schema)) as stream:
-                    stream.write_table(piece.replace_schema_metadata().cast(bare))
-                content.update(buffer.getvalue())
-        names.append(content.hexdigest())
-    return digest(names)
-
-
-def _even_pieces(parquet: pq.ParquetFile) -> Iterator[pa.Table]:
-    """The rows in pieces of `ROWS_PER_GROUP` and a rest, however they are grouped in the file."""
-    held = parquet.schema_arrow.empty_table()
-    for batch in parquet.iter_batches(ROWS_PER_GROUP):
-        held = pa.concat_tables([held, pa.Table.from_batches([batch])])
-        while len(held) >= ROWS_PER_GROUP:
-            yield held.slice(0, ROWS_PER_GROUP).combine_chunks()
-            held = held.slice(ROWS_PER_GROUP)
-    yield held.combine_chunks()
-
-
-def _without_metadata(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.remove_metadata() for field in schema])
-
-
-def identity(path: Path) -> str:
-    """Short name of what determined a table's rows: equal for a table and a longer one of its kind.
-
-    That is the identity its journal left, or its content where somebody else made it.
-    """
-    return read_provenance(path).get("identity") or table_digest(path)
-
-
-def model_digest(model: Path) -> str:
-    """Short name of a model: its small files whole, its weights by size, beginning and end."""
-    parts = []
-    for file in sorted(model.glob("*")):
-        if file.suffix == ".safetensors":
-            size, edge = file.stat().st_size, 1 << 20
-            with file.open("rb") as weights:
-                head = weights.read(edge)
-                weights.seek(max(0, size - edge))
-                ends = hashlib.sha256(head + weights.read(edge)).hexdigest()
-            parts.append([file.name, size, ends])
-        elif file.name in ("config.json", "generation_config.json", "tokenizer.json"):
-            parts.append([file.name, file_digest(file)])
-    return digest(parts)
-
-
-def tokenizer_digest(model: Path) -> str:
-    """Short name of a model's tokenizer: equal when both turn text into the same tokens."""
-    for name in ("tokenizer.json", "vocab.json", "tokenizer.model"):
-        if (model / name).exists():
-            return file_digest(model / name)
-    raise UserError(
-        f"{model}: there is no tokenizer.json; give a directory made by "
-        "transformers' save_pretrained, tokenizer included"
-    )
-
-
-def same_tokenizer(traces: Path, model: Path) -> None:
-    """Refuse a model whose tokenizer differs from that of the model that wrote the traces."""
-    wrote = read_provenance(traces).get("tokenizer")
-    if wrote is not None and wrote != tokenizer_digest(model):
-        raise UserError(
-            f"{model}: its tokenizer differs from that of the model that wrote {traces}; token ids "
-            "mean different texts to them. Prior and posterior must come from one base model"
-        )
-
-
-# The journal -------------------------------------------------------------------------------------
-
-
-class Journal:
-    """Finished rows of an unfinished table, one JSON line each, in the folder `<output>.partial`.
-
-    Its name begins with an underscore, so that it is no data to pandas and pyarrow where they read
-    a folder of shards. Used as a context manager. Rows that an earlier run finished, in the journal
-    or in an output of the same identity (made with a smaller K, for instance), count as done.
-
-    Parameters
-    ----------
-    output : Path
-        The table to be.
-    table : Table
-        Its schema.
-    identity : mapping
-        All that the rows depend on beside their keys: settings, digests of models and inputs. A
-        journal of another identity is started afresh.
-
-    Raises
-    ------
-    UserError
-        Another process is writing the same output.
-    """
-
-    def __init__(self, output: Path, table: Table, identity: Mapping[str, Any]) -> None:
-        self.output = output
-        self.path = output.with_name(output.name + ".partial") / "_rows.jsonl"
-        self.table = table
-        self.identity = digest({"table": table.name, **identity})
-        self._offsets: dict[Key, int] = {}
-        self._earlier_seconds = 0.0
-
-    def __enter__(self) -> "Journal":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise UserError(
-                f"{self.output}: another process is writing it; wait for it, or end it"
-            ) from None
-        self._started = time.monotonic()
-        if not self._recover():
-            self._file.truncate(0)
-            self._write({"identity": self.identity})
-        self._adopt_output()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._offsets
-
-    def __len__(self) -> int:
-        return len(self._offsets)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds spent on the rows, those of killed runs included."""
-        return self._earlier_seconds + time.monotonic() - self._started
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Keep one finished row; a row whose key is there already is left as it was."""
-        key = self._key(row)
-        if key not in self._offsets:
-            self._offsets[key] = self._write({"seconds": self.seconds, "row": dict(row)})
-
-    def rows(self, keys: Iterable[Key]) -> Iterator[dict[str, Any]]:
-        """Finished rows of these keys, in their order."""
-        for key in keys:
-            if key not in self._offsets:
-                raise AssertionError(f"{self.path}: row {key} was never finished")
-            self._file.seek(self._offsets[key])
-            yield json.loads(self._file_line())["row"]
-
-    def finish(self, keys: Iterable[Key], provenance: Mapping[str, Any]) -> None:
-        """Write the rows of these keys, in their order, as the output, and remove the journal."""
-        marked = {**provenance, "identity": self.identity}
-        write_table(self.output, self.table, self._pieces(keys), marked)
-        self.discard()
-
-    def discard(self) -> None:
-        """Remove the journal, its rows being safe elsewhere."""
-        self._file.close()  # an open file would keep its folder alive on network file systems
-        _remove(self.path.parent)
-
-    def _pieces(self, keys: Iterable[Key]) -> Iterator[pa.Table]:
-        rows: list[dict[str, Any]] = []
-        for row in self.rows(keys):
-            rows.append(row)
-            if len(rows) == ROWS_PER_GROUP:
-                yield pa.Table.from_pylist(rows, schema=self.table.schema)
-                rows = []
-        yield pa.Table.from_pylist(rows, schema=self.table.schema)
-
-    def _key(self, row: Mapping[str, Any]) -> Key:
-        return tuple(row[name] for name in self.table.key)
-
-    def _file_line(self) -> bytes:
-        pieces = []
-        while piece := self._file.read(1 << 16):
-            head, newline, _ = piece.partition(b"\n")
-            pieces.append(head)
-            if newline:
-                break
-        return b"".join(pieces)
-
-    def _write(self, record: Mapping[str, Any]) -> int:
-        """Append one line in one system call and give its offset."""
-        offset = self._file.seek(0, os.SEEK_END)
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        try:
-            while line:  # a full disk may take less than all
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
-        return offset
-
-    def _recover(self) -> bool:
-        """Take over the lines of an earlier run, less a torn last one; False if it was another."""
-        offset = 0
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines):
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    record = None
-                if record is None:
-                    break
-                if number == 0 and record.get("identity") != self.identity:
-                    dropped = f"{self.path.parent}: begun with other settings or inputs, dropped"
-                    print(dropped, file=sys.stderr)
-                    return False
-                if "row" in record:
-                    self._offsets[self._key(record["row"])] = offset
-                    self._earlier_seconds = record["seconds"]
-                offset += len(line)
-        self._file.truncate(offset)
-        return offset > 0
-
-    def _adopt_output(self) -> None:
-        if not self.output.exists():
-            return
-        earlier = read_provenance(self.output)
-        if earlier.get("identity") != self.identity:
-            return
-        self._earlier_seconds = max(self._earlier_seconds, earlier.get("seconds", 0.0))
-        for batch in iter_batches(self.output, self.table):
-            for row in batch.to_pylist():
-                self.append(row)

@@ -253,19 +253,3 @@ TRAINING_LOG = Table(
         Column("seconds", pa.float64(), "Time since training began, over all resumptions."),
     ),
 )
-
-TABLES = {
-    table.name: table
-    for table in (
-        QUESTIONS,
-        TRACES,
-        SCORES,
-        ANSWERS,
-        VERDICTS,
-        WEIGHTS,
-        DIAGNOSTICS,
-        ROWS,
-        SAMPLES,
-        TRAINING_LOG,
-    )
-}

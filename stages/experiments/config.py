@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stages.artifacts import store
+from stages.artifacts import digests, store
 from stages.common.errors import UserError
 from stages.experiments.settings import MODELS, Experiment, Machine, StepSettings, explain
 from stages.running import command
@@ -298,7 +298,7 @@ def same_source(questions: Path, file: str | None, name: str) -> None:
     if file is None or not Path(file).exists() or not questions.exists():
         return
     read = store.read_provenance(questions).get("inputs", {}).get(str(Path(file)))
-    if read not in (None, store.file_digest(Path(file))):
+    if read not in (None, digests.file_digest(Path(file))):
         raise UserError(
             f"{file} has changed since {questions} was made of it.\n"
             "Put it back; or give it another name and an experiment of its own "

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from stages.artifacts import store
+from stages.artifacts import digests
 from stages.common.errors import UserError
 from stages.experiments.settings import Machine, StepSettings, explain
 
@@ -136,7 +136,7 @@ class Progress:
         self._live = sys.stderr.isatty()
         self._shown = self._started
         if done:
-            print(f"{done:,} of {total:,} {what} were finished before", file=sys.stderr)
+            print(f"resuming: {done:,} of {total:,} {what} already done", file=sys.stderr)
 
     def add(self, items: int = 1, tokens: int = 0) -> None:
         """Count finished items and their tokens; show them once a second, or every 30 in a log."""
@@ -187,8 +187,8 @@ def provenance(
 
 def _digest_of(path: Path) -> str:
     if (path / "config.json").exists():
-        return store.model_digest(path)
-    return store.table_digest(path) if path.is_dir() else store.file_digest(path)
+        return digests.model_digest(path)
+    return digests.table_digest(path) if path.is_dir() else digests.file_digest(path)
 
 
 def _versions() -> Mapping[str, str]:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts import store
-from stages.artifacts.store import Journal
+from stages.artifacts import digests
+from stages.artifacts.journal import Journal
 from stages.artifacts.tables import Table
 from stages.engines import Draw, Request, open_engine
 from stages.experiments.settings import Engine, Machine, StepSettings
@@ -18,7 +18,7 @@ def draw_table(
     text_columns: Callable[[str], dict[str, Any]],
     *,
     out: Path,
-    identity: Mapping[str, Any],
+    recipe: Mapping[str, Any],
     inputs: Sequence[Path],
     model: Path,
     settings: StepSettings,
@@ -35,8 +35,8 @@ def draw_table(
         All draws that the table will hold.
     text_columns : callable
         Makes of a draw's text (markers and special tokens included) the columns that hold it.
-    out, identity
-        As for `store.Journal`.
+    out, recipe
+        As for `Journal`.
     inputs : sequence of Path
         Tables that the requests were made from.
     model, settings, machine
@@ -56,7 +56,7 @@ def draw_table(
             **text_columns(text),
         }
 
-    with Journal(out, table, identity) as journal:
+    with Journal(out, table, recipe, ("n_tokens",)) as journal:
         draw_missing(
             journal,
             requests,
@@ -71,9 +71,9 @@ def draw_table(
             settings,
             [*inputs, model],
             seconds=journal.seconds,
-            tokens=sum(row["n_tokens"] for row in journal.rows(seeds)),
+            tokens=sum(journal.column("n_tokens", seeds)),
             device=command.device_name(),
-            tokenizer=store.tokenizer_digest(model),
+            tokenizer=digests.tokenizer_digest(model),
             **figures,
         )
         journal.finish(seeds, made)

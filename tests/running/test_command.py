@@ -95,7 +95,7 @@ def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture) -> None
     for _ in range(6):
         progress.add(tokens=100)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "4 of 10 traces were finished before"
+    assert lines[0] == "resuming: 4 of 10 traces already done"
     assert lines[-1].startswith("10 of 10 traces, ") and "tokens/s" in lines[-1]
     assert "\r" not in "".join(lines)
 

@@ -1,0 +1,129 @@
+"""Digests of files, tables and models, and the differences between two recipes."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.artifacts.store import ROWS_PER_GROUP, read_provenance, reading, shards
+from stages.common.errors import UserError
+
+DIGITS = 16
+
+
+def digest(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of a JSON value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Readable differences between two nested mappings, one line per value that changed.
+
+    A line reads ``traces.temperature: 0.7 -> 1.0``. A key that one side lacks is shown as
+    ``default``, as recipes leave out settings at their defaults.
+    """
+    return list(_differences(before, after, ""))
+
+
+def _differences(before: Any, after: Any, key: str) -> Iterator[str]:
+    old, new = ({} if side is _DEFAULT else side for side in (before, after))
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and (old or new):
+        for name in {**old, **new}:
+            inner = f"{key}.{name}".lstrip(".")
+            yield from _differences(old.get(name, _DEFAULT), new.get(name, _DEFAULT), inner)
+    elif before != after:
+        yield f"{key}: {_shown(before)} -> {_shown(after)}"
+
+
+_DEFAULT = object()
+
+
+def _shown(value: Any) -> str:
+    text = "default" if value is _DEFAULT else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def file_digest(path: Path) -> str:
+    """First 16 hex digits of the file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+
+
+def table_digest(path: Path) -> str:
+    """Digest of the rows of a table, independent of its provenance and row groups."""
+    names = []
+    for file in shards(path):
+        content = hashlib.sha256()
+        with reading(file):
+            for piece in _even_pieces(pq.ParquetFile(file)):
+                buffer = pa.BufferOutputStream()
+                with pa.ipc.new_stream(buffer, bare := _without_metadata(piece.schema)) as stream:
+                    stream.write_table(piece.replace_schema_metadata().cast(bare))
+                content.update(buffer.getvalue())
+        names.append(content.hexdigest())
+    return digest(names)
+
+
+def _even_pieces(parquet: pq.ParquetFile) -> Iterator[pa.Table]:
+    """The rows in pieces of `ROWS_PER_GROUP` and a rest, however they are grouped in the file."""
+    held = parquet.schema_arrow.empty_table()
+    for batch in parquet.iter_batches(ROWS_PER_GROUP):
+        held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+        while len(held) >= ROWS_PER_GROUP:
+            yield held.slice(0, ROWS_PER_GROUP).combine_chunks()
+            held = held.slice(ROWS_PER_GROUP)
+    yield held.combine_chunks()
+
+
+def _without_metadata(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.remove_metadata() for field in schema])
+
+
+def identity(path: Path) -> str:
+    """Identity of a table, from its provenance; digest of its rows where it has none.
+
+    A table and a longer one of the same recipe (a larger K, for instance) have the same identity.
+    """
+    return read_provenance(path).get("identity") or table_digest(path)
+
+
+def model_digest(model: Path) -> str:
+    """Digest of a model: its configuration whole, its weights by size, first and last MiB."""
+    parts = []
+    for file in sorted(model.glob("*")):
+        if file.suffix == ".safetensors":
+            size, edge = file.stat().st_size, 1 << 20
+            with file.open("rb") as weights:
+                head = weights.read(edge)
+                weights.seek(max(0, size - edge))
+                ends = hashlib.sha256(head + weights.read(edge)).hexdigest()
+            parts.append([file.name, size, ends])
+        elif file.name in ("config.json", "generation_config.json", "tokenizer.json"):
+            parts.append([file.name, file_digest(file)])
+    return digest(parts)
+
+
+def tokenizer_digest(model: Path) -> str:
+    """Digest of a model's tokenizer; tokenizers with equal digests encode text alike."""
+    for name in ("tokenizer.json", "vocab.json", "tokenizer.model"):
+        if (model / name).exists():
+            return file_digest(model / name)
+    raise UserError(
+        f"{model}: tokenizer.json is missing; save the tokenizer into this directory with "
+        "transformers' save_pretrained"
+    )
+
+
+def same_tokenizer(traces: Path, model: Path) -> None:
+    """Refuse a model whose tokenizer differs from that of the model that wrote the traces."""
+    wrote = read_provenance(traces).get("tokenizer")
+    if wrote is not None and wrote != tokenizer_digest(model):
+        raise UserError(
+            f"{model}: its tokenizer differs from that of the model that wrote {traces}; token ids "
+            "mean different texts to them. Prior and posterior must come from one base model"
+        )

@@ -1,0 +1,68 @@
+"""Digests see content and nothing else; differences between recipes read like a sentence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+
+from stages.artifacts import digests, store, tables
+
+ROWS = [{"question_id": "a", "k": k, "m": 0, "verdict": "correct", "seconds": 0.5} for k in (0, 1)]
+
+
+def verdicts(rows: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=tables.VERDICTS.schema)
+
+
+def test_a_digest_ignores_the_order_of_keys() -> None:
+    assert digests.digest({"a": 1, "b": [2]}) == digests.digest({"b": [2], "a": 1})
+    assert digests.digest({"a": 1}) != digests.digest({"a": 2})
+    assert len(digests.digest({})) == 16
+
+
+def test_differences_are_dotted_keys_with_old_and_new_value() -> None:
+    before = {"traces": {"settings": {"temperature": 0.7, "top_p": 1.0}, "version": 1}}
+    after = {"traces": {"settings": {"temperature": 1.0, "top_p": 1.0}, "version": 2}}
+    assert digests.differences(before, after) == [
+        "traces.settings.temperature: 0.7 -> 1.0",
+        "traces.version: 1 -> 2",
+    ]
+    assert digests.differences(before, before) == []
+
+
+def test_a_missing_key_stands_at_its_default() -> None:
+    assert digests.differences({"seed": 1}, {"traces": {"k": 8}}) == [
+        "seed: 1 -> default",
+        "traces.k: default -> 8",
+    ]
+    assert digests.differences({}, {"hint": None}) == ["hint: default -> None"]
+    assert digests.differences({}, {"hint": {}}) == ["hint: default -> {}"]
+
+
+def test_long_values_are_cut() -> None:
+    (line,) = digests.differences({"prompt": "x" * 500}, {"prompt": "y" * 500})
+    assert line.startswith("prompt: xxx") and len(line) < 200
+
+
+def test_a_tables_digest_is_of_its_rows_alone(tmp_path: Path) -> None:
+    file, other = tmp_path / "file.parquet", tmp_path / "other.parquet"
+    store.write_table(file, tables.VERDICTS, verdicts(ROWS), {"step": "test"})
+    store.write_table(other, tables.VERDICTS, verdicts(ROWS), {"step": "another", "seconds": 3})
+    assert digests.table_digest(file) == digests.table_digest(other)
+    store.write_table(other, tables.VERDICTS, verdicts(ROWS[:1]), {})
+    assert digests.table_digest(file) != digests.table_digest(other)
+
+
+def test_a_models_digest_sees_weights_and_configuration(tiny_model: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+    assert digests.model_digest(copy) == digests.model_digest(tiny_model)
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert digests.model_digest(copy) != digests.model_digest(tiny_model)
+    config = json.loads((tiny_model / "config.json").read_text())
+    shutil.copy(tiny_model / "model.safetensors", weights)
+    (copy / "config.json").write_text(json.dumps({**config, "rope_theta": 1}))
+    assert digests.model_digest(copy) != digests.model_digest(tiny_model)
