@@ -26,7 +26,7 @@ from stages.engines import Draw, Request, Sampling
 from stages.experiments.settings import StepSettings
 from stages.running import command
 from stages.running.sampling import draw_missing
-from stages.verifiers import NoSandbox, Pool, Task, Verdict, VerifyOptions
+from stages.verifiers import Kind, NoSandbox, Pool, Task, Verdict, VerifyOptions
 
 
 @dataclass(frozen=True)
@@ -233,19 +233,24 @@ def task(row: Mapping[str, Any], item: Item) -> Task:
     return key(row), row["response"], item.answer, item.answer_kind, options
 
 
-def ballots(verdicts: Sequence[Verdict], kind: str, pool: Pool) -> list[int | None]:
+def ballots(verdicts: Sequence[Verdict], kind: Kind, pool: Pool) -> list[int | None]:
     """Votes of an item's samples: 0 for correct answers, another number for each other answer.
 
-    Wrong answers are equal by the verifier. No answer is no vote, and programs have none: that two
-    do the same cannot be told.
+    The verifier decides which wrong answers are equal. A missing answer casts no vote, nor does a
+    program: whether two programs do the same is undecidable.
     """
     if kind == "code":
         return [None] * len(verdicts)
     wrong = [v.extracted if v.verdict != "correct" else None for v in verdicts]
     distinct = list(dict.fromkeys(text for text in wrong if text is not None))
-    groups = dict(zip(distinct, pool.clusters(distinct, kind), strict=True))
+    numbers = pool.clusters(distinct, kind)
+    groups: dict[str | None, int] = {
+        text: 1 + number
+        for text, number in zip(distinct, numbers, strict=True)
+        if number is not None
+    }
     return [
-        0 if v.verdict == "correct" else None if text is None else 1 + groups[text]
+        0 if v.verdict == "correct" else groups.get(text)
         for v, text in zip(verdicts, wrong, strict=True)
     ]
 

@@ -126,8 +126,9 @@ def headline(made: Evaluation) -> str:
             if interval.low is not None and interval.high is not None
             else ""
         )
+        value = "no score" if average.value is None else f"{100 * average.value:.1f} %"
         lines.append(
-            f"{result.model} on {result.benchmark}: {100 * average.value:.1f} %{bounds} "
+            f"{result.model} on {result.benchmark}: {value}{bounds} "
             f"over {result.items} items x {result.samples} samples"
         )
     return "\n".join(lines)

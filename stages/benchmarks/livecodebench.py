@@ -99,7 +99,7 @@ def pickled_text(data: bytes) -> str:
         if opcode.name not in PLAIN_OPCODES:
             raise ValueError(f"its private tests are no plain text: the pickle has {opcode.name}")
         if opcode.name in TEXT_OPCODES:
-            texts.append(argument)
+            texts.append(str(argument))
     if len(texts) != 1:
         raise ValueError(f"its private tests hold {len(texts)} texts, not one")
     return texts[0]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from stages.common.errors import UserError
 from stages.experiments.settings import Engine as EngineSettings
@@ -50,9 +50,9 @@ class Draw:
 
 
 class Engine(Protocol):
-    """What samples. `tokenizer` is the model's own."""
+    """Draws samples from a model; `tokenizer` is the one in the model's directory."""
 
-    tokenizer: object
+    tokenizer: Any
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Draw]:
         """Yield draws as they finish, in any order; requests are taken as there is room."""

@@ -25,7 +25,7 @@ class TransformersEngine:
         from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=settings.dtype)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=settings.dtype)
         # of the model's own wishes (a repetition penalty, for instance) only where it ends
         ends = loaded.generation_config.eos_token_id
         self._ends_at = set(ends if isinstance(ends, list) else [ends]) - {None}

@@ -55,6 +55,8 @@ class VllmEngine:
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Draw]:
         """Yield draws as they finish; twice `max_requests` are kept queued, no more."""
+        from vllm import RequestOutput, TokensPrompt
+
         engine = self._llm.llm_engine
         waiting: dict[str, Request] = {}
         source = iter(requests)
@@ -69,10 +71,10 @@ class VllmEngine:
                 else:
                     name = "/".join(str(part) for part in request.key)
                     waiting[name] = request
-                    prompt = {"prompt_token_ids": request.prompt_token_ids}
+                    prompt = TokensPrompt(prompt_token_ids=request.prompt_token_ids)
                     engine.add_request(name, prompt, _parameters(request))
             for output in engine.step() if waiting else ():
-                if output.finished:
+                if isinstance(output, RequestOutput) and output.finished:
                     drawn = output.outputs[0]
                     request = waiting.pop(output.request_id)
                     reason = "length" if drawn.finish_reason == "length" else "stop"

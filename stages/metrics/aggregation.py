@@ -20,6 +20,7 @@ from stages.metrics.evaluation import (
     Contamination,
     Cost,
     Evaluation,
+    Group,
     Info,
     Level,
     Macro,
@@ -107,7 +108,11 @@ def summarise(
     training_questions : sequence of str, optional
         What benchmark items must not overlap with; without them nothing is looked for.
     """
-    everything = {name: found for m in reversed(samples) for name, found in samples[m].items()}
+    everything = {
+        name: answers
+        for by_benchmark in reversed(list(samples.values()))
+        for name, answers in by_benchmark.items()
+    }
     asked = {name: everything[name] for name in sorted(everything, key=_place)}
     overlaps = None
     if training_questions is not None:
@@ -116,7 +121,7 @@ def summarise(
             for name, found in asked.items()
         }
     results = [
-        _result(model, name, found, overlaps and overlaps[name])
+        _result(model, name, found, None if overlaps is None else overlaps[name])
         for model, by_benchmark in samples.items()
         for name in asked
         if (found := by_benchmark.get(name))
@@ -135,17 +140,23 @@ def summarise(
         benchmarks=[_info(name) for name in asked],
         results=results,
         pairs=[pair for pair in pairs if pair is not None],
-        macro=[m for model, own in samples.items() for g in GROUPS if (m := _macro(model, g, own))],
-        macro_pairs=[
-            m
-            for before, after in couples
-            for g in GROUPS
-            if (m := _macro_pair(after, before, g, samples[after], samples[before]))
+        macro=[
+            mean
+            for model, answers in samples.items()
+            for group in GROUPS
+            if (mean := _macro(model, group, answers))
         ],
-        contamination=overlaps
-        and [
-            Contamination(benchmark=name, items=len(asked[name].items), overlapping=found)
-            for name, found in overlaps.items()
+        macro_pairs=[
+            pair
+            for before, after in couples
+            for group in GROUPS
+            if (pair := _macro_pair(after, before, group, samples[after], samples[before]))
+        ],
+        contamination=None
+        if overlaps is None
+        else [
+            Contamination(benchmark=name, items=len(asked[name].items), overlapping=items)
+            for name, items in overlaps.items()
         ],
         cost=list(cost),
     )
@@ -156,7 +167,7 @@ def _place(name: str) -> tuple[int, int, str]:
     known = list(benchmarks.registry().values())
     number = next((i for i, b in enumerate(known) if b.name == name), len(known))
     group = known[number].group if number < len(known) else None
-    rank = 0 if name == "held_out" else {"math": 1, "other": 2}.get(group, 3)
+    rank = 0 if name == "held_out" else {"math": 1, "other": 2, None: 3}[group]
     return rank, number, name
 
 
@@ -251,7 +262,7 @@ def _members(group: str) -> list[str]:
     return [b.name for b in benchmarks.registry().values() if b.group == group]
 
 
-def _macro(model: str, group: str, samples: Mapping[str, Answers]) -> Macro | None:
+def _macro(model: str, group: Group, samples: Mapping[str, Answers]) -> Macro | None:
     members = [name for name in _members(group) if name in samples]
     if not members:
         return None
@@ -266,7 +277,7 @@ def _macro(model: str, group: str, samples: Mapping[str, Answers]) -> Macro | No
 
 
 def _macro_pair(
-    a: str, b: str, group: str, of_a: Mapping[str, Answers], of_b: Mapping[str, Answers]
+    a: str, b: str, group: Group, of_a: Mapping[str, Answers], of_b: Mapping[str, Answers]
 ) -> MacroPair | None:
     shared = [name for name in _members(group) if name in of_a and name in of_b]
     found = {name: _paired(of_a[name], of_b[name]) for name in shared}

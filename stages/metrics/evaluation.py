@@ -14,7 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from stages.metrics import statistics
 
 VERSION = 1
-GROUPS = ("math", "other")
+Group = Literal["math", "other"]
+GROUPS: tuple[Group, ...] = ("math", "other")
 
 
 def _null(value: Any) -> Any:
@@ -108,7 +109,7 @@ class Macro(Part):
     """A model's mean over the benchmarks of a group, each counting the same."""
 
     model: str
-    group: Literal["math", "other"]
+    group: Group
     members: list[str] = Field(description="benchmarks in the mean")
     missing: list[str] = Field(description="benchmarks of the group that were not run")
     average: Score
@@ -119,7 +120,7 @@ class MacroPair(Part):
 
     a: str
     b: str
-    group: Literal["math", "other"]
+    group: Group
     members: list[str]
     difference: Score
 
@@ -137,7 +138,7 @@ class Info(Part):
 
     name: str
     title: str
-    group: Literal["math", "other"] | None
+    group: Group | None
     reference: dict[str, float] = Field(description="published scores in percent, by model")
 
 

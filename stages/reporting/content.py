@@ -61,9 +61,9 @@ def reference(evaluation: Evaluation) -> str | None:
     Within an experiment it is the initial one, across experiments the final one of the first; the
     first model where there is no such.
     """
-    wanted = "final" if "+" in evaluation.experiment else "initial"
-    names = [m for m in evaluation.models if m.rpartition("/")[2] == wanted]
-    return (names or evaluation.models or [None])[0]
+    kind = "final" if "+" in evaluation.experiment else "initial"
+    names = [m for m in evaluation.models if m.rpartition("/")[2] == kind]
+    return next(iter(names or evaluation.models), None)
 
 
 def headline(evaluation: Evaluation) -> dict[str, Any] | None:
@@ -171,28 +171,28 @@ def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _result_cell(result: Result) -> dict[str, Any]:
     rates = result.rates.model_dump()
     clean = result.clean
-    overlaps = clean is not None and clean.average is not None and clean.items < result.items
+    overlap = ""
+    if clean is not None and clean.average is not None and clean.items < result.items:
+        overlap = f"{percent(clean.average.value)} on {clean.items:,} clean items"
     return {
         **cell_of(result.average),
         "rates": {name: percent(rate) for name, rate in rates.items()},
         "alarming": [name for name, limit in ALARMING.items() if rates[name] > limit],
-        "clean": f"{percent(clean.average.value)} on {clean.items:,} clean items"
-        if overlaps
-        else None,
+        "clean": overlap or None,
     }
 
 
 ALARMING = {"truncated": 0.05, "no_answer": 0.05, "error": 0.01}
 
 
-def _gain(found: Pair | MacroPair) -> dict[str, Any]:
-    counted = isinstance(found, Pair)
+def _gain(pair: Pair | MacroPair) -> dict[str, Any]:
+    counts = f"{pair.better:,} better, {pair.worse:,} worse" if isinstance(pair, Pair) else ""
     return {
-        "value": points(found.difference.value),
-        "exact": found.difference.value,
-        "bounds": bounds(found.difference.population, signed=True),
-        "settled": _excludes_zero(found.difference.population),
-        "counts": f"{found.better:,} better, {found.worse:,} worse" if counted else "",
+        "value": points(pair.difference.value),
+        "exact": pair.difference.value,
+        "bounds": bounds(pair.difference.population, signed=True),
+        "settled": _excludes_zero(pair.difference.population),
+        "counts": counts,
     }
 
 

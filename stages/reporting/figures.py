@@ -128,10 +128,11 @@ def pass_at_k(evaluation: Evaluation) -> dict[str, go.Figure]:
 
 
 def _curves(result: Result, colour: str) -> list[go.Scatter]:
-    points = result.pass_at_k
-    k = [p.k for p in points]
-    low = [100 * (p.value if p.population.low is None else p.population.low) for p in points]
-    high = [100 * (p.value if p.population.high is None else p.population.high) for p in points]
+    points = [(p, p.value) for p in result.pass_at_k if p.value is not None]
+    majority = [(p.k, p.value) for p in result.majority_at_k if p.value is not None]
+    k = [p.k for p, _ in points]
+    low = [100 * (v if p.population.low is None else p.population.low) for p, v in points]
+    high = [100 * (v if p.population.high is None else p.population.high) for p, v in points]
     band = go.Scatter(
         x=[*k, *k[::-1]],
         y=[*high, *low[::-1]],
@@ -143,14 +144,14 @@ def _curves(result: Result, colour: str) -> list[go.Scatter]:
     )
     line = go.Scatter(
         x=k,
-        y=[100 * p.value for p in points],
+        y=[100 * value for _, value in points],
         mode="lines+markers",
         line={"color": colour, "width": 2},
         hovertemplate="pass@%{x}: %{y:.1f} %<extra>" + result.model + "</extra>",
     )
     dashed = go.Scatter(
-        x=[p.k for p in result.majority_at_k],
-        y=[100 * p.value for p in result.majority_at_k],
+        x=[number for number, _ in majority],
+        y=[100 * value for _, value in majority],
         mode="lines+markers",
         line={"color": colour, "width": 2, "dash": "dot"},
         marker={"symbol": "circle-open"},
