@@ -40,9 +40,9 @@ setup:
 
 # resolve pyproject.toml into the locks
 lock: setup
-	$(RUN)/uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 \
+	$(RUN)/uv pip compile pyproject.toml --extra cpu --extra gguf --extra dev --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --no-annotate --upgrade -q $(TORCH_INDEX) \
 	  --custom-compile-command "make lock" -o requirements/cpu.txt
-	$(RUN)/uv pip compile pyproject.toml --extra gpu --extra dev --python-version 3.11 \
+	$(RUN)/uv pip compile pyproject.toml --extra gpu --extra gguf --extra dev --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_35 --no-annotate --upgrade -q --no-config \
 	  --custom-compile-command "make lock" -o requirements/gpu.txt

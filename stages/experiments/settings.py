@@ -77,7 +77,7 @@ class Scratch(Section):
 class Model(Section):
     """The base model that every fine-tuning starts from: exactly one of `path` and `scratch`."""
 
-    path: str | None = Field(None, description="local directory, or name on the hub")
+    path: str | None = Field(None, description="local directory or .gguf file, or name on the hub")
     revision: str | None = Field(None, description="commit on the hub, for repeatable runs")
     scratch: Scratch | None = Field(None, description="made with random weights")
 

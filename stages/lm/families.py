@@ -59,8 +59,15 @@ def logit_transform(config: Any) -> LogitTransform:
     return LogitTransform(scale, getattr(config, "final_logit_softcapping", None))
 
 
-def read_config(path: str | Path) -> Any:
+def read_config(path: str | Path, **options: Any) -> Any:
     """Configuration of a checkpoint that can be packed, dropout off.
+
+    Parameters
+    ----------
+    path : str or Path
+        Directory of the checkpoint.
+    **options
+        For `AutoConfig.from_pretrained`, for instance `gguf_file`.
 
     Raises
     ------
@@ -70,10 +77,10 @@ def read_config(path: str | Path) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, **options)
     except (ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: config.json describes no known model ({reason})") from None
+        raise UserError(f"{path}: not a model that transformers knows ({reason})") from None
     feature = unsupported_feature(config)
     if feature:
         raise UserError(

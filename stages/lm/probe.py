@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 LENGTHS = (3, 17, 2, 31, 11)
 WINDOW = 8  # sliding windows are made this short for the probe, or short rows would not see them
-# (mean log-prob difference in nats, relative gradient difference) that rounding can explain
-TOLERANCES = {torch.float32: (1e-4, 1e-2)}
-HALF_TOLERANCE = (0.2, 0.5)
+# (mean log-prob difference in nats, relative gradient difference) that rounding can explain in
+# float32, and the most that is ever put down to rounding in half precision
+TOLERANCE = (1e-4, 1e-2)
+MOST_IN_HALF_PRECISION = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -47,39 +48,52 @@ def check(model: "LanguageModel", name: str) -> Difference:
         With the measured difference, or with what the model says to packed attention.
     """
     try:
-        found = measure(model)
+        difference = measure(model)
+        limits = TOLERANCE
+        if model.checkpoint.dtype != torch.float32:
+            # What rounding explains is measured: rows in bins of their own, the same kernels.
+            alone = measure(model, together=False)
+            noise = (2 * alone.mean + 0.02, 2 * alone.gradient + 0.05)
+            limits = tuple(map(min, noise, MOST_IN_HALF_PRECISION))
     except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise UserError(
             f"{name}: {model.checkpoint.config.model_type} models cannot be packed "
             f"({type(error).__name__}: {str(error).splitlines()[0]})"
         ) from error
-    limits = TOLERANCES.get(model.checkpoint.dtype, HALF_TOLERANCE)
-    if found.mean <= limits[0] and found.gradient <= limits[1]:
-        return found
+    if difference.mean <= limits[0] and difference.gradient <= limits[1]:
+        return difference
     raise UserError(
         f"{name}: packing is not exact for this {model.checkpoint.config.model_type} model: "
-        f"log-probs of packed rows differ from those of single rows by {found.mean:.2g} nats on "
-        f"average ({found.largest:.2g} at most), gradients by {found.gradient:.2g} relative; "
-        "the model computes something that packed attention does not (a mask, a cache or a "
-        "transform of its own)"
+        f"log-probs of packed rows differ from those of single rows by {difference.mean:.2g} nats "
+        f"on average ({difference.largest:.2g} at most), gradients by {difference.gradient:.2g} "
+        "relative; the model computes something that packed attention does not (a mask, a cache "
+        "or a transform of its own)"
     )
 
 
-def measure(model: "LanguageModel") -> Difference:
-    """Log-probs and one gradient of a bin of short rows, against the model's eager forward."""
+def measure(model: "LanguageModel", together: bool = True) -> Difference:
+    """Log-probs and one gradient of short rows, against the model's own eager forward.
+
+    Parameters
+    ----------
+    together : bool
+        Whether the rows share one bin, or have one each.
+    """
     from stages.lm.model import make_bin
 
     checkpoint, device = model.checkpoint, model.device
     rng = np.random.default_rng(0)
     vocabulary = model.head.shape[0]
     rows = [rng.integers(0, vocabulary, n).astype(np.int32) for n in LENGTHS]
-    packed = make_bin(rows, [1] * len(rows), device)
+    bins = [rows] if together else [[row] for row in rows]
     with _frozen(checkpoint), _short_windows(checkpoint), _embedded(checkpoint) as embedded:
-        logprobs = model(packed).double()
-        ones = torch.ones(len(packed.targets), device=device)
-        (gradient,) = torch.autograd.grad(model(packed, ones), embedded.pop())
-        embedded.clear()
-        expected, gradients = [], []
+        logprobs, slopes, expected, gradients = [], [], [], []
+        for members in bins:
+            packed = make_bin(members, [1] * len(members), device)
+            logprobs.append(model(packed).double())
+            embedded.clear()
+            loss = model(packed, torch.ones(len(packed.targets), device=device))
+            slopes.append(torch.autograd.grad(loss, embedded.pop())[0][0])
         checkpoint.set_attn_implementation("eager")
         try:
             for row in rows:
@@ -90,9 +104,9 @@ def measure(model: "LanguageModel") -> Difference:
                 expected.append(chosen.detach().double())
         finally:
             checkpoint.set_attn_implementation(attention.NAME)
-    apart = (logprobs - torch.cat(expected)).abs()
+    apart = (torch.cat(logprobs) - torch.cat(expected)).abs()
     reference = torch.cat(gradients).double()
-    off = (gradient[0].double() - reference).norm() / reference.norm()
+    off = (torch.cat(slopes).double() - reference).norm() / reference.norm()
     return Difference(float(apart.mean()), float(apart.max()), float(off))
 
 
