@@ -91,3 +91,12 @@ def test_the_citation_and_the_changelog_name_the_version() -> None:
     release = PROJECT["version"].partition(".dev")[0]
     headings = re.findall(r"^## .*", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert release in headings[0]
+
+
+def test_ci_runs_the_same_checks_everywhere() -> None:
+    local = (ROOT / ".ci" / "run").read_text()
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step.get("run", "") for step in workflow["jobs"]["checks"]["steps"]]
+    checks = re.findall(r"^make .*", local, flags=re.MULTILINE)
+    assert checks == [step for step in steps if step.startswith("make ")]
+    assert len(checks) == 3
