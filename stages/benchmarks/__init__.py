@@ -1,8 +1,8 @@
-r"""Benchmarks: one module each in this folder, found by itself, nothing else to change.
+r"""Benchmarks: one module each in this folder, discovered without registration.
 
 A module defines ``BENCHMARKS``, a tuple of one or more `Benchmark`; `math500.py` is the shortest
-example. A source has the benchmark's own field names, on the hub or in a local file alike, and
-``read`` turns one of its rows into an `Item`.
+example. Items come from the hub or from a local file with the same fields; ``read`` turns a row
+into an `Item`.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Item:
     item_id : str
         Unique in the benchmark.
     question : str
-        The item's own text, without instructions: what contamination is looked for in.
+        The item's text without instructions, which is checked for contamination.
     prompt : str
-        All of the user's turn.
+        The whole user turn.
     answer, answer_kind, options, tests
-        As in the `questions` table: what the verifier needs.
+        As in the `questions` table, for the verifier.
     difficulty : str, optional
-        The source's own grade, for the breakdown of the report.
+        The source's grade, for the report's breakdown.
     option_order : tuple of int, optional
-        Place in the source of each option as shown, where options were shuffled.
+        Position in the source of each option as shown, where options are shuffled.
     """
 
     item_id: str
@@ -56,9 +56,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Hub:
-    """A dataset on the Hugging Face hub: the commit it is pinned to, and its data files in order.
+    """A dataset on the Hugging Face hub: pinned commit, and data files in order.
 
-    The commits were read in public repositories that pin the same datasets.
+    The commits are those that public repositories pin for the same datasets.
     """
 
     dataset: str
@@ -68,16 +68,16 @@ class Hub:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is asked, how often, and what others got.
+    """A benchmark: its items, samples per item, and published scores.
 
     Attributes
     ----------
     name, title : str
-        In settings and file names; in tables and figures.
+        Name in settings and files; title in tables and figures.
     read : callable
-        ``read(row, number)`` gives the row's item, or None for a row of another benchmark.
+        ``read(row, number)`` returns the row's item, or None for a row of another benchmark.
     samples : int
-        Samples an item; `evaluation.benchmarks[].samples` overrides it.
+        Samples per item; `evaluation.benchmarks[].samples` overrides it.
     hub : Hub, optional
         Where items come from when settings name no local file.
     group : "math", "other" or None
@@ -97,21 +97,21 @@ class Benchmark:
 
 @cache
 def registry() -> dict[str, Benchmark]:
-    """All benchmarks by name: those of every module in this folder."""
-    found: dict[str, Benchmark] = {}
+    """Benchmarks of every module in this folder, by name."""
+    benchmarks: dict[str, Benchmark] = {}
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
         for benchmark in importlib.import_module(f"{__name__}.{module}").BENCHMARKS:
-            if benchmark.name in found:
-                raise UserError(f"stages/benchmarks: two benchmarks are named {benchmark.name!r}")
-            found[benchmark.name] = benchmark
-    return found
+            if benchmark.name in benchmarks:
+                raise UserError(f"stages/benchmarks: duplicate benchmark name {benchmark.name!r}")
+            benchmarks[benchmark.name] = benchmark
+    return benchmarks
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark of this name; a name that is none is answered with those that are."""
+    """The benchmark of this name; the error for an unknown name lists all names."""
     if name not in registry():
         known = ", ".join(sorted(registry()))
-        raise UserError(f"evaluation.benchmarks: there is no benchmark {name!r}; there are {known}")
+        raise UserError(f"evaluation.benchmarks: unknown benchmark {name!r}; known are {known}")
     return registry()[name]
 
 
@@ -122,15 +122,15 @@ def load(benchmark: Benchmark, path: Path | None = None, limit: int | None = Non
     ----------
     benchmark : Benchmark
     path : Path, optional
-        A local file in the benchmark's own field names (.jsonl, .json, .csv or .parquet), or a
-        folder of such files, instead of the hub.
+        A local file with the benchmark's fields (.jsonl, .json, .csv or .parquet), or a folder of
+        such files, instead of the hub.
     limit : int, optional
         Only the first items.
 
     Raises
     ------
     UserError
-        The source cannot be had, a row lacks a field, or an item's name stands twice.
+        The source is unavailable, a row lacks a field, or an `item_id` is duplicate.
     """
     items: dict[str, Item] = {}
     for file in _files(benchmark, path):
@@ -142,11 +142,12 @@ def load(benchmark: Benchmark, path: Path | None = None, limit: int | None = Non
                 continue
             if item.item_id in items:
                 raise UserError(
-                    f"{file}: row {number}: item {item.item_id!r} of {benchmark.name} stands twice"
+                    f"{file}: row {number}: duplicate item_id {item.item_id!r} of "
+                    f"{benchmark.name}; keep one of the rows"
                 )
             items[item.item_id] = item
     if not items:
-        raise UserError(f"{path or benchmark.name}: holds no item of {benchmark.title}")
+        raise UserError(f"{path or benchmark.name}: no items of {benchmark.title}")
     return list(items.values())
 
 
@@ -155,11 +156,13 @@ def _read(benchmark: Benchmark, row: Row, number: int, file: Path) -> Item | Non
         return benchmark.read(row, number)
     except KeyError as missing:
         raise UserError(
-            f"{file}: row {number} has no field {missing}, which {benchmark.title} needs; "
-            f"it has {', '.join(map(str, row))}"
+            f"{file}: row {number}: missing field {missing} of {benchmark.title}; "
+            f"the row has {', '.join(map(str, row))}"
         ) from None
     except (ValueError, TypeError, IndexError) as error:
-        raise UserError(f"{file}: row {number} is no item of {benchmark.title}: {error}") from None
+        raise UserError(
+            f"{file}: row {number}: invalid item of {benchmark.title}: {error}"
+        ) from None
 
 
 def _files(benchmark: Benchmark, path: Path | None) -> list[Path]:
@@ -169,15 +172,17 @@ def _files(benchmark: Benchmark, path: Path | None) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in _READERS)
     if not files or not all(f.is_file() for f in files):
-        raise UserError(f"{path}: there is no data file of {benchmark.title} here")
+        raise UserError(
+            f"{path}: no data file of {benchmark.title} (.jsonl, .json, .csv, .parquet)"
+        )
     return files
 
 
 def _download(benchmark: Benchmark) -> list[Path]:
     if benchmark.hub is None:
         raise UserError(
-            f"{benchmark.name}: has no source on the hub; give a local file as "
-            "evaluation.benchmarks[].path"
+            f"{benchmark.name}: not available on the hub; set evaluation.benchmarks[].path to a "
+            "local file"
         )
     from huggingface_hub import snapshot_download
 
@@ -186,25 +191,25 @@ def _download(benchmark: Benchmark) -> list[Path]:
         folder = snapshot_download(
             hub.dataset, repo_type="dataset", revision=hub.revision, allow_patterns=list(hub.files)
         )
-    except Exception as error:  # the hub's client raises a dozen kinds for want of a network
+    except Exception as error:  # without a network the hub's client raises a dozen types
         raise UserError(
-            f"{benchmark.name}: {hub.dataset} at {hub.revision[:8]} could not be had from the hub "
-            f"({str(error).splitlines()[0]}); log in if it is gated, or give a local file as "
-            "evaluation.benchmarks[].path"
+            f"{benchmark.name}: cannot download {hub.dataset} at {hub.revision[:8]} "
+            f"({str(error).splitlines()[0]}); log in if it is gated, or set "
+            "evaluation.benchmarks[].path to a local file"
         ) from None
     missing = [f for f in hub.files if not (Path(folder) / f).exists()]
     if missing:
-        raise UserError(f"{hub.dataset} at {hub.revision[:8]}: there is no file {missing[0]}")
+        raise UserError(f"{hub.dataset} at {hub.revision[:8]}: file {missing[0]} is missing")
     return [Path(folder) / f for f in hub.files]
 
 
 def _rows(file: Path) -> Iterator[Row]:
     if file.suffix not in _READERS:
-        raise UserError(f"{file}: is not one of {', '.join(_READERS)}")
+        raise UserError(f"{file}: unsupported file type; use one of {', '.join(_READERS)}")
     try:
         yield from _READERS[file.suffix](file)
     except (json.JSONDecodeError, UnicodeDecodeError, csv.Error, OSError) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
+        raise UserError(f"{file}: cannot read: {error}") from None
 
 
 def _jsonl(file: Path) -> Iterator[Row]:
@@ -237,11 +242,11 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def unboxed(text: str) -> str:
-    r"""The content of ``\boxed{…}`` where a source writes its answers so; other text unchanged."""
+    r"""The content of ``\boxed{…}`` where a source boxes its answers; other text unchanged."""
     inner = text.strip().removeprefix(r"\boxed{")
     return inner.removesuffix("}") if inner != text.strip() else text.strip()
 
 
 def lettered(options: tuple[str, ...]) -> str:
-    """Options of a choice question, one a line: ``(A) …``."""
+    """Options of a choice question, one per line: ``(A) …``."""
     return "\n".join(f"({chr(ord('A') + i)}) {text}" for i, text in enumerate(options))

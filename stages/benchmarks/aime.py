@@ -1,4 +1,4 @@
-"""AIME 2024 and 2025: 30 problems each, answers are whole numbers from 0 to 999."""
+"""AIME 2024 and 2025: 30 problems each; answers are integers from 0 to 999."""
 
 import re
 

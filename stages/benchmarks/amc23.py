@@ -1,4 +1,4 @@
-"""AMC23: 40 problems of the AMC 12 of 2023, with whole numbers as answers."""
+"""AMC23: 40 problems of the AMC 12 of 2023 with integer answers."""
 
 from stages.benchmarks import BOXED, Benchmark, Hub, Item, Row
 

@@ -1,7 +1,7 @@
-r"""GPQA-Diamond: 198 questions for experts, four options (Rein et al. 2023, arXiv 2311.12022).
+r"""GPQA-Diamond: 198 expert questions with four options (Rein et al. 2023, arXiv 2311.12022).
 
-The source names the correct answer first; options are shuffled with a seed of each question's own,
-the same in every experiment, and the order is kept beside the samples.
+The source lists the correct answer first. Options are shuffled with a seed per question, the same
+in every experiment, and the order is stored with the samples.
 """
 
 import random

@@ -4,10 +4,10 @@ from stages.benchmarks import BOXED, Benchmark, Hub, Item, Row
 
 
 def read(row: Row, number: int) -> Item:
-    """Fields: question, answer (a solution, a line for each step, and the number after ####)."""
+    """Fields: question, answer (one line per solution step, then the number after ####)."""
     solution, marker, answer = row["answer"].rpartition("####")
     if not marker:
-        raise ValueError("its answer has no ####")
+        raise ValueError("the answer has no ####")
     steps = len(solution.strip().splitlines())
     return Item(
         item_id=str(number),

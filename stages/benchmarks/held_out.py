@@ -1,4 +1,4 @@
-"""An experiment's own held-out questions: a `questions` table that no model was trained on."""
+"""The held-out questions of an experiment: a `questions` table that no model was trained on."""
 
 import re
 
@@ -6,7 +6,7 @@ from stages.benchmarks import Benchmark, Item, Row
 
 
 def read(row: Row, number: int) -> Item | None:
-    """Columns of a `questions` table; questions that cannot be verified are left out."""
+    """Columns of a `questions` table; unverifiable questions are skipped."""
     if row["answer_kind"] == "none":
         return None
     return Item(
@@ -22,7 +22,7 @@ def read(row: Row, number: int) -> Item | None:
 
 
 def digits(question: str) -> str | None:
-    """Difficulty of a column addition, by the digits to add; None for any other question."""
+    """Difficulty of a column addition by its number of digits; None for any other question."""
     if not re.fullmatch(r" *\d+(\+ *\d+)+", question):
         return None
     low = (len(re.sub(r"\D", "", question)) - 1) // 4 * 4 + 1

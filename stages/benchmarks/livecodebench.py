@@ -1,8 +1,8 @@
-"""LiveCodeBench release_v2, easy, medium and hard: 182, 206 and 123 programs to write
+"""LiveCodeBench release_v2, easy, medium and hard: 182, 206 and 123 programming tasks
 (Jain et al. 2024, arXiv 2403.07974).
 
-Private tests come as base64 of zlib of a pickled JSON text. They are read, never unpickled: a
-pickle may run code, so only the opcodes of one plain text are accepted.
+Private tests are base64 of zlib of a pickled JSON text. They are parsed, never unpickled: a pickle
+can run code, so only the opcodes of a single string are accepted.
 """
 
 import base64
@@ -50,7 +50,7 @@ def read(row: Row, number: int, difficulty: str) -> Item | None:
 
 
 def _tests(cases: list[dict[str, str]], name: str | None) -> dict[str, Any]:
-    """Tests as the verifier has them: texts for a program, JSON arguments for a function."""
+    """Tests in the verifier's format: texts for a program, JSON arguments for a function."""
     inputs = [case["input"] for case in cases]
     outputs = [case["output"] for case in cases]
     if not name:
@@ -64,14 +64,14 @@ def _tests(cases: list[dict[str, str]], name: str | None) -> dict[str, Any]:
 
 
 def _arguments(text: str) -> list[Any]:
-    """Arguments of a call, JSON on a line each; a text among them may hold other line breaks."""
+    """Arguments of a call, one JSON value per line; only a newline ends a line."""
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def private_tests(encoded: str) -> list[dict[str, str]]:
-    """Private test cases: JSON as it is, or base64 of zlib of a pickle of a JSON text.
+    """Private test cases: plain JSON, or base64 of zlib of a pickled JSON text.
 
-    Raises ValueError for anything else, without having run any of it.
+    Raises ValueError for anything else, without running any of it.
     """
     if encoded.lstrip().startswith("["):
         return json.loads(encoded)
@@ -83,25 +83,25 @@ def _inflate(data: bytes) -> bytes:
     try:
         inflated = stream.decompress(data, MAX_BYTES)
     except zlib.error as error:
-        raise ValueError(f"its private tests cannot be inflated: {error}") from None
+        raise ValueError(f"private tests: invalid zlib data: {error}") from None
     if not stream.eof:
-        raise ValueError(f"its private tests are cut off, or larger than {MAX_BYTES >> 20} MiB")
+        raise ValueError(f"private tests: truncated, or larger than {MAX_BYTES >> 20} MiB")
     return inflated
 
 
 def pickled_text(data: bytes) -> str:
-    """The one text that a pickle of a text holds, read from its opcodes.
+    """The string in a pickle of a single string, read from its opcodes.
 
-    Raises ValueError when the pickle holds anything else.
+    Raises ValueError if the pickle contains anything else.
     """
     texts = []
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name not in PLAIN_OPCODES:
-            raise ValueError(f"its private tests are no plain text: the pickle has {opcode.name}")
+            raise ValueError(f"private tests: not a pickled string: opcode {opcode.name}")
         if opcode.name in TEXT_OPCODES:
             texts.append(str(argument))
     if len(texts) != 1:
-        raise ValueError(f"its private tests hold {len(texts)} texts, not one")
+        raise ValueError(f"private tests: {len(texts)} strings, expected one")
     return texts[0]
 
 

@@ -7,18 +7,18 @@ from stages.benchmarks import BOXED, Benchmark, Hub, Item, Row
 
 
 def read(row: Row, number: int) -> Item:
-    """Fields: id, question, final_answer (one text that may list several answers), unit, error."""
+    """Fields: id, question, final_answer (one string, maybe of several answers), unit, error."""
     if len(row["final_answer"]) != 1:
-        raise ValueError(f"it has {len(row['final_answer'])} final answers, not one text")
+        raise ValueError(f"{len(row['final_answer'])} final answers, expected one string")
     rules = {"tolerance": row.get("error"), "unit": row.get("unit")}
-    given = {name: rule for name, rule in rules.items() if rule}
+    rules = {name: rule for name, rule in rules.items() if rule}
     return Item(
         item_id=str(row["id"]),
         question=row["question"],
         prompt=BOXED + row["question"],
         answer=row["final_answer"][0].replace("$", "").strip(),
         answer_kind="math",
-        tests=json.dumps({"kind": "math", **given}) if given else None,
+        tests=json.dumps({"kind": "math", **rules}) if rules else None,
     )
 
 
