@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
     base = command.model_directory(args.base)
     rows = store.read_table(args.rows, tables.ROWS, ["token_ids", "n_prompt_tokens", "weight"])
-    mean = store.read_provenance(args.rows).get("mean_response_tokens") or mean_response(rows)
+    mean = mean_response(rows)
     training, held_back, counts = split_rows(rows, how, settings.seed, args.rows)
 
     from stages.lm.model import load, use_threads
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     check_tokens(training, model.checkpoint.config.vocab_size, args.rows)
     partial = args.out.with_name(args.out.name + ".partial")
     identity = {
-        "finetune": how.model_dump(mode="json", exclude={"checkpoint_minutes"}),
+        "finetune": how.model_dump(mode="json"),
         "seed": settings.seed,
         "rows": digests.table_digest(args.rows),
         "base": digests.model_digest(base),
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         trainer.state.wait_for_everyone()
         try:
             with stop_signals() as stop:
-                train(trainer, stop, 60 * how.checkpoint_minutes)
+                train(trainer, stop, 60 * args.machine.checkpoint_minutes)
         except Interrupted as interrupted:
             print(f"{interrupted}; the same command goes on from there", file=sys.stderr)
             sys.exit(128 + stop[0] if stop else 1)
@@ -108,7 +108,7 @@ def train(trainer: Any, stop: list[int], checkpoint_seconds: float) -> None:
 
 
 def mean_response(rows: pa.Table) -> float:
-    """L̄: mean response tokens of all rows."""
+    """L̄: mean response tokens of the table's rows, too long and held-back ones included."""
     lengths = rows["token_ids"].combine_chunks().value_lengths().to_numpy()
     return float(np.mean(lengths - rows["n_prompt_tokens"].to_numpy()))
 

@@ -92,7 +92,7 @@ def rows(write_rows, tokenizer) -> Path:
     return write_rows([*many, too_long])
 
 
-def run(base: Path, rows: Path, out: Path, given: str | None = None, **machine: int) -> None:
+def run(base: Path, rows: Path, out: Path, given: str | None = None, **machine: float) -> None:
     arguments = [
         "--settings",
         given or settings(),
@@ -173,12 +173,16 @@ def test_whole_questions_are_held_back(write_rows, tokenizer):
     assert not prompts_of[0] & prompts_of[1]
 
 
-def test_mean_response_tokens_are_those_of_the_rows_step(base, write_rows, tokenizer, tmp_path):
-    some = [row(tokenizer, n) for n in range(6)]
-    for provenance, expected in (({}, 6.0), ({"mean_response_tokens": 7.5}, 7.5)):
-        out = tmp_path / str(expected)
-        run(base, write_rows(some, **provenance), out, settings(steps=1))
-        assert store.read_provenance(out)["mean_response_tokens"] == expected
+def test_the_time_between_checkpoints_is_the_machines(capsys):
+    with pytest.raises(UserError, match=r"checkpoint_minutes belongs to the section machine"):
+        finetune.main(["--settings", settings(checkpoint_minutes=5)])
+
+
+def test_mean_response_tokens_are_counted_in_the_rows(base, write_rows, tokenizer, tmp_path):
+    """Whatever their file says or, written by pandas, has lost."""
+    path = write_rows([row(tokenizer, n) for n in range(6)], mean_response_tokens=7.5)
+    run(base, path, tmp_path / "model", settings(steps=1))
+    assert store.read_provenance(tmp_path / "model")["mean_response_tokens"] == 6.0
 
 
 @pytest.mark.parametrize(
@@ -225,11 +229,11 @@ def children():
     return context
 
 
-def child(*arguments) -> None:
+def child(*arguments, **machine) -> None:
     import torch
 
     torch.set_num_threads(1)
-    run(*arguments)
+    run(*arguments, **machine)
 
 
 def until(process, happened) -> None:
@@ -249,10 +253,10 @@ def test_a_training_killed_three_times_writes_the_same_model(
     children, base, rows, trained, tmp_path, number
 ):
     out, partial = tmp_path / "model", tmp_path / "model.partial"
-    every_step = settings(checkpoint_minutes=1e-9)
+    every_step = {"checkpoint_minutes": 1e-9}
     done = 0
     for _ in range(3):
-        process = children.Process(target=child, args=(base, rows, out, every_step))
+        process = children.Process(target=child, args=(base, rows, out), kwargs=every_step)
         process.start()
         target = done + random.randint(1, 5)
         until(process, lambda: steps_done(partial) >= target)  # noqa: B023
@@ -263,7 +267,7 @@ def test_a_training_killed_three_times_writes_the_same_model(
         assert not out.exists()
         done = steps_done(partial)
         assert done >= target
-    run(base, rows, out, every_step)
+    run(base, rows, out, **every_step)
     assert_same_weights(out, trained)
     assert not partial.exists()
     log = store.read_table(out / "training_log.parquet", tables.TRAINING_LOG)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import answers, traces
+from stages import answers, base, traces
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
 from stages.running import sampling
@@ -45,6 +45,24 @@ def run(questions: Path, model: Path, out: Path, shard: str = "0/1", given: str 
 
 def rows(path: Path) -> pd.DataFrame:
     return store.read_table(path, tables.TRACES).to_pandas()
+
+
+def test_draws_cut_by_the_models_context_are_announced_and_counted(
+    tiny_model: Path, questions_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    short = tmp_path / "short"
+    base.link(tiny_model, short)
+    config = json.loads((tiny_model / "config.json").read_text())
+    (short / "config.json").unlink()
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 48}))
+    out = tmp_path / "traces.parquet"
+    run(questions_file, short, out, given=settings(traces={"k": 1, "max_tokens": 40}))
+    said = capsys.readouterr().err
+    assert said.count("max_tokens: 12 of 12 traces may exceed the model's context of 48") == 1
+    table = rows(out)
+    cut = (table["finish_reason"] == "length") & (table["n_tokens"] < 40)
+    assert cut.any()
+    assert store.read_provenance(out)["cut_by_context_length"] == cut.sum()
 
 
 def test_every_question_gets_k_traces_with_seeds_of_their_own(sampled: Path) -> None:

@@ -115,7 +115,13 @@ class Finetune(Section):
         description="of weights and optimizer; bfloat16: half the memory, random rounding",
     )
     activation_checkpointing: bool = True
-    checkpoint_minutes: float = Field(30.0, gt=0, description="time between checkpoints")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "checkpoint_minutes" in data:
+            raise ValueError("checkpoint_minutes belongs to the section machine; move it there")
+        return data
 
 
 class Posterior(Finetune):
@@ -249,6 +255,7 @@ class Machine(Section):
     threads: Count = Field(
         0, description="CPU threads of scoring and training; 0: all, or one for a small model"
     )
+    checkpoint_minutes: float = Field(30.0, gt=0, description="training: between checkpoints")
     gpu_memory_fraction: float = Field(0.9, gt=0, le=1, description="share vLLM takes of a GPU")
     cpu_cache_gib: Positive = Field(2, description="vLLM's key-value cache on a CPU")
     max_requests: Positive = Field(256, description="requests an engine works on at once")

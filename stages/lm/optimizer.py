@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from stages.common.seeds import derive_seed
+
 # Numbers updated at a time: the float32 copies of an embedding whole would take many GiB.
 SLICE = 1 << 24
 
@@ -46,7 +48,7 @@ class RoundingAdamW(torch.optim.Optimizer):
             state["step"] += 1
             step = int(state["step"])
             generator = torch.Generator(local(p).device)
-            generator.manual_seed(hash((self.seed, step, number)) & (2**63 - 1))
+            generator.manual_seed(derive_seed(self.seed, "step", step, number))
             changed = (local(x).view(-1) for x in (p, state["exp_avg"], state["exp_avg_sq"]))
             flat = (x.split(SLICE) for x in (local(p.grad).reshape(-1), *changed))
             for gradient, value, first, second in zip(*flat, strict=True):

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stages.common.seeds import derive_seed
 from stages.lm.model import LanguageModel
 from stages.lm.optimizer import RoundingAdamW
 from stages.lm.plan import (
@@ -144,7 +145,8 @@ class Trainer:
         }
         if settings.master_dtype == torch.bfloat16:
             rank = self.state.process_index
-            optimizer = RoundingAdamW(groups, **usual, seed=hash((settings.seed, rank)))
+            seed = derive_seed(settings.seed, "rounding", rank)
+            optimizer = RoundingAdamW(groups, **usual, seed=seed)
         else:
             optimizer = torch.optim.AdamW(groups, **usual, fused=True)
         for p in parameters:  # made now, so that a checkpoint can be read into them

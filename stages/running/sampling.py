@@ -1,5 +1,8 @@
 """What every sampling step does: draw what the journal does not have yet, and write the table."""
 
+import json
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,12 +69,18 @@ def draw_table(
             engine=settings.engine,
             machine=machine,
         )
+        tokens = journal.column("n_tokens", seeds)
+        room = [context_length(model) - len(r.prompt_token_ids) for r in requests]
+        limits = [r.sampling.max_tokens for r in requests]
         made = command.provenance(
             table.name,
             settings,
             [*inputs, model],
             seconds=journal.seconds,
-            tokens=sum(journal.column("n_tokens", seeds)),
+            tokens=sum(tokens),
+            cut_by_context_length=sum(
+                n >= left < limit for n, left, limit in zip(tokens, room, limits, strict=True)
+            ),
             device=command.device_name(),
             tokenizer=digests.tokenizer_digest(model),
             **figures,
@@ -110,9 +119,22 @@ def draw_missing(
     progress = command.Progress(what, len(requests), len(requests) - len(missing))
     if not missing:
         return
-    longest = max(len(r.prompt_token_ids) + r.sampling.max_tokens for r in missing)
+    lengths = [len(r.prompt_token_ids) + r.sampling.max_tokens for r in missing]
+    longest, context = max(lengths), context_length(model)
+    if longest > context:
+        print(
+            f"max_tokens: {sum(n > context for n in lengths):,} of {len(missing):,} {what} may "
+            f"exceed the model's context of {context:,} tokens and would end there",
+            file=sys.stderr,
+        )
     with open_engine(model, engine, machine, longest) as running:
         for draw in running.sample(missing):
             text = running.tokenizer.decode(draw.token_ids, skip_special_tokens=False)
             journal.append(to_row(draw, text))
             progress.add(tokens=len(draw.token_ids))
+
+
+def context_length(model: Path) -> float:
+    """Tokens that a model has positions for; infinite where its configuration sets no limit."""
+    config = json.loads((model / "config.json").read_text())
+    return config.get("max_position_embeddings") or math.inf
