@@ -272,12 +272,10 @@ def finish(
     total = max(1, sum(tokens.values()))
     for name, plan in plans.items():
         journal = journals.by_benchmark[name]
-        rows = verified(list(journal.rows(plan.keys)), plan, pool)
         cost = {"seconds": journal.seconds * tokens[name] / total, "tokens": tokens[name]}
-        left = {**made, **cost, **journal.marks}
+        rows = verified(list(journal.rows(plan.keys)), plan, pool)
         data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
-        store.write_table(journal.output, tables.SAMPLES, data, left)
-        journal.discard()
+        journal.finish(plan.keys, {**made, **cost}, [data])
 
 
 def recipe(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def test_a_step_killed_at_random_moments_ends_with_the_same_table(
 
     undisturbed = tmp_path / "undisturbed.parquet"
     subprocess.run([*command, str(undisturbed)], check=True, env=environment, capture_output=True)
-    killed, journal = tmp_path / "killed.parquet", tmp_path / "killed.parquet.partial/_rows.jsonl"
+    killed, journal = tmp_path / "killed.parquet", tmp_path / "killed.parquet.partial/_rows"
     total, moments = 480, random.Random(0)
     for kill in range(kills):
         step = subprocess.Popen([*command, str(killed)], env=environment, stderr=subprocess.DEVNULL)

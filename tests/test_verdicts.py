@@ -143,7 +143,7 @@ def test_a_killed_step_goes_on_where_it_stood(given, tmp_path):
     questions = [question(str(i), f"(x+{i})^2", "math") for i in range(60)]
     answers = [answer(str(i), rf"\boxed{{x^2+{2 * i}x+{i * i}}}") for i in range(60)]
     arguments = given(questions, answers)
-    out, journal = tmp_path / "v.parquet", tmp_path / "v.parquet.partial/_rows.jsonl"
+    out, journal = tmp_path / "v.parquet", tmp_path / "v.parquet.partial/_rows"
     command = [sys.executable, "-m", "stages.verdicts", *arguments, "--out", str(out)]
     killed = subprocess.Popen([*command, "--workers", "1"], cwd=ROOT, stderr=subprocess.DEVNULL)
     with killed:

@@ -208,7 +208,7 @@ def test_a_killed_run_goes_on_where_it_stood(workflow: Workflow) -> None:
     target = "results/mini/round-1/traces/shard-0000.parquet"
     command = [sys.executable, "-m", "snakemake", "-j2", target]
     running = subprocess.Popen(command, cwd=workflow.folder, stderr=subprocess.DEVNULL)
-    journal = workflow.folder / f"{target}.partial/_rows.jsonl"
+    journal = workflow.folder / f"{target}.partial/_rows"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 30):
         assert running.poll() is None
     running.kill()
@@ -287,5 +287,5 @@ def test_a_truncated_shard_is_named(done: Workflow) -> None:
     shutil.rmtree(done.folder / "results/mini/models/final")
     shown = done.run("results/mini/models/final")
     assert shown.returncode != 0
-    assert "shard-0001.parquet: cannot be read as Parquet" in shown.stdout
+    assert "shard-0001.parquet: not a readable Parquet file" in shown.stdout
     assert "Traceback" not in shown.stdout

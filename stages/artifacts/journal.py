@@ -1,10 +1,21 @@
-"""Unfinished tables: finished rows are kept as they come, so that a killed step resumes."""
+"""Unfinished tables: finished rows are kept as they come, so that a killed step resumes.
 
-import fcntl
+The folder `<output>.partial` holds `_rows`, a line per row, and `_finished.parquet`, a finished
+table that is being extended. Names begin with an underscore, so that pandas and pyarrow skip them
+where they read a folder of shards.
+
+A line is `checksum TAB head TAB row`. The head is JSON (key, seconds so far, the values of a few
+small columns), so that a journal is recovered without decoding rows; the row is an Arrow record
+batch, compressed, in base64, so that a damaged line never hides the line after it. The first line's
+head is the recipe.
+"""
+
+import binascii
 import json
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,26 +23,31 @@ from typing import Any
 import pyarrow as pa
 
 from stages.artifacts.digests import differences, digest
+from stages.artifacts.lease import Lease
 from stages.artifacts.store import (
     ROWS_PER_GROUP,
+    RowReader,
+    describe_key,
     iter_batches,
+    link,
     read_provenance,
-    remove,
+    sync,
     write_table,
 )
 from stages.artifacts.tables import Table
 from stages.common.errors import UserError
 
 Key = tuple[str | int, ...]
+SYNC_SECONDS = 5.0  # what a power cut may lose
+BYTES_PER_GROUP = 32 << 20
+LONGEST_LINE = 64 << 20
 
 
 class Journal:
-    """Finished rows of an unfinished table, one JSON line each, in the folder `<output>.partial`.
+    """Finished rows of an unfinished table; a context manager.
 
-    The file's name begins with an underscore, so that pandas and pyarrow skip it where they read a
-    folder of shards. Used as a context manager. Rows that an earlier run finished count as done:
-    those of its journal, and those of a finished output of the same recipe (with a smaller K, for
-    instance).
+    Rows that an earlier run finished count as done: those of its journal, and those of a finished
+    output of the same recipe (with a smaller K, for instance).
 
     Parameters
     ----------
@@ -60,56 +76,73 @@ class Journal:
         columns: Sequence[str] = (),
     ) -> None:
         self.output = output
-        self.path = output.with_name(output.name + ".partial") / "_rows.jsonl"
+        self.folder = output.with_name(output.name + ".partial")
+        self.path = self.folder / "_rows"
         self.table = table
         self.recipe: dict[str, Any] = json.loads(json.dumps(recipe))
         self.identity = digest(self.recipe)
         self._columns = tuple(columns)
-        self._offsets: dict[Key, int] = {}
+        self._lease = Lease(self.folder, output)
+        self._lines: dict[Key, tuple[int, int]] = {}  # offset and length in `_rows`
+        self._finished: dict[Key, int] = {}  # number of the row in `_finished.parquet`
         self._values: dict[Key, tuple[Any, ...]] = {}
         self._earlier_seconds = 0.0
+        self._file = -1
 
     def __enter__(self) -> "Journal":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b", buffering=0)
+        self._lease.__enter__()
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise UserError(
-                f"{self.output}: another process is writing this table; wait for it or stop it"
-            ) from None
-        self._started = time.monotonic()
-        try:
-            self._check_output()
+            self._adopt_finished()
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            self._started = self._synced = time.monotonic()
             if not self._recover():
-                self._file.truncate(0)
-                self._write({"identity": self.identity, "recipe": self.recipe})
-            self._adopt_output()
+                os.ftruncate(self._file, 0)
+                self._write(_line(self._header()))
+                self._sync()
         except BaseException:
-            self._file.close()
+            self._close()
+            self._lease.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file >= 0:
+            self._sync()
+        self._close()
+        self._lease.__exit__()
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._offsets
+        return key in self._values
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._values)
 
     @property
     def seconds(self) -> float:
         """Seconds spent on the rows, those of killed runs included."""
         return self._earlier_seconds + time.monotonic() - self._started
 
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What the output's provenance says so that a later run can adopt its rows."""
+        return {"identity": self.identity, "recipe": self.recipe}
+
+    # Rows ----------------------------------------------------------------------------------------
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Keep one finished row; a key that is already done keeps its first row."""
-        key = self._key(row)
-        if key not in self._offsets:
-            self._index(row, self._write({"seconds": self.seconds, "row": dict(row)}))
+        key = tuple(row[name] for name in self.table.key)
+        if key in self:
+            return
+        self._lease.check(look=False)
+        batch = pa.RecordBatch.from_pylist([row], schema=self.table.schema).serialize()
+        values = {name: row.get(name) for name in self._columns}
+        head = {"key": key, "seconds": self.seconds, "size": batch.size, "values": values}
+        packed = binascii.b2a_base64(pa.compress(batch, "zstd", asbytes=True), newline=False)
+        self._lines[key] = self._write(_line(head, packed))
+        self._values[key] = tuple(values.values())
+        if time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._sync()
 
     def column(self, name: str, keys: Iterable[Key]) -> list[Any]:
         """Values of one of the `columns`, in the order of these keys."""
@@ -118,118 +151,230 @@ class Journal:
 
     def rows(self, keys: Iterable[Key]) -> Iterator[dict[str, Any]]:
         """Finished rows of these keys, in their order."""
+        for batch in self._batches(keys):
+            yield batch.to_pylist()[0]
+
+    def _batches(self, keys: Iterable[Key]) -> Iterator[pa.RecordBatch]:
+        finished = RowReader(self._finished_path, self.table) if self._finished else None
         for key in keys:
-            assert key in self._offsets, f"{self.path}: row {key} was never appended"
-            self._file.seek(self._offsets[key])
-            yield json.loads(self._file_line())["row"]
+            assert key in self, f"{self.path}: row {key} was never appended"
+            if key in self._lines:
+                yield self._read(key)
+            elif finished is not None:
+                yield finished[self._finished[key]]
 
-    def finish(self, keys: Iterable[Key], provenance: Mapping[str, Any]) -> None:
-        """Write the rows of these keys, in their order, as the output, and remove the journal."""
-        write_table(self.output, self.table, self._pieces(keys), {**provenance, **self.marks})
-        self.discard()
+    def _read(self, key: Key) -> pa.RecordBatch:
+        offset, length = self._lines[key]
+        head, packed = _parse(os.pread(self._file, length, offset)) or ({}, b"")
+        if head.get("key") != list(key):
+            raise UserError(
+                f"{self.path}: the row {describe_key(self.table, key)} was damaged after it was "
+                "written; run the same command again to have it computed again"
+            )
+        content = pa.decompress(binascii.a2b_base64(packed), head["size"], "zstd")
+        return pa.ipc.read_record_batch(content, self.table.schema)
 
-    @property
-    def marks(self) -> dict[str, Any]:
-        """What the output's provenance says so that a later run can adopt its rows."""
-        return {"identity": self.identity, "recipe": self.recipe}
+    # Finishing -----------------------------------------------------------------------------------
 
-    def discard(self) -> None:
-        """Remove the journal once its rows are in the output."""
-        self._file.close()  # an open file would keep its folder alive on network file systems
-        remove(self.path.parent)
+    def is_finished(self, keys: Sequence[Key]) -> bool:
+        """Whether the finished output already consists of these rows, in this order."""
+        return not self._lines and bool(self._finished) and list(self._finished) == list(keys)
+
+    def finish(
+        self,
+        keys: Iterable[Key],
+        provenance: Mapping[str, Any],
+        rows: Iterable[pa.Table] | None = None,
+    ) -> None:
+        """Write the rows of these keys, in their order, as the output, and remove the journal.
+
+        `rows` are written instead where the step completes them at the end. A finished output that
+        already is what would be written stays as it is.
+
+        Raises
+        ------
+        UserError
+            The finished output has rows that are not among `keys`: they would be lost.
+        """
+        order = list(keys)
+        self._check_keys(order)
+        if not self.is_finished(order):
+            pieces = self._pieces(order) if rows is None else rows
+            write_table(
+                self.output, self.table, self._guarded(pieces), {**provenance, **self.marks}
+            )
+        elif not self.output.exists():
+            self._finished_path.replace(self.output)
+        self._discard()
+
+    def _check_keys(self, keys: list[Key]) -> None:
+        wanted = set(keys)
+        assert len(wanted) == len(keys), f"{self.output}: a key is given twice"
+        assert wanted <= self._values.keys(), f"{self.output}: a row was never appended"
+        lost = [key for key in self._finished if key not in wanted]
+        if lost:
+            raise UserError(
+                f"{self.output}: has {len(lost):,} finished rows that the settings no longer ask "
+                f"for (the first is {describe_key(self.table, lost[0])}); set the settings back, "
+                "choose another output path, or delete the file"
+            )
+        if extra := self._values.keys() - wanted:
+            print(
+                f"{self.folder}: discarding {len(extra):,} unfinished rows that the settings no "
+                "longer ask for",
+                file=sys.stderr,
+            )
 
     def _pieces(self, keys: Iterable[Key]) -> Iterator[pa.Table]:
-        rows: list[dict[str, Any]] = []
-        for row in self.rows(keys):
-            rows.append(row)
-            if len(rows) == ROWS_PER_GROUP:
-                yield pa.Table.from_pylist(rows, schema=self.table.schema)
-                rows = []
-        yield pa.Table.from_pylist(rows, schema=self.table.schema)
+        batches: list[pa.RecordBatch] = []
+        size = 0
+        for batch in self._batches(keys):
+            batches.append(batch)
+            size += batch.nbytes
+            if len(batches) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                yield pa.Table.from_batches(batches).combine_chunks()
+                batches, size = [], 0
+        yield pa.Table.from_batches(batches, self.table.schema)
 
-    def _key(self, row: Mapping[str, Any]) -> Key:
-        return tuple(row[name] for name in self.table.key)
+    def _guarded(self, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """The pieces, and before the file takes its name: is this process the writer still?"""
+        yield from pieces
+        self._lease.check()
 
-    def _index(self, row: Mapping[str, Any], offset: int) -> None:
-        key = self._key(row)
-        self._offsets[key] = offset
-        self._values[key] = tuple(row.get(name) for name in self._columns)
+    def _discard(self) -> None:
+        """Remove the journal once its rows are in the output; the lease goes last."""
+        self._close()  # an open file would keep its folder alive on network file systems
+        self.path.unlink(missing_ok=True)
+        self._finished_path.unlink(missing_ok=True)
 
-    def _file_line(self) -> bytes:
-        pieces = []
-        while piece := self._file.read(1 << 16):
-            head, newline, _ = piece.partition(b"\n")
-            pieces.append(head)
-            if newline:
-                break
-        return b"".join(pieces)
+    # An earlier run's rows -----------------------------------------------------------------------
 
-    def _write(self, record: Mapping[str, Any]) -> int:
-        """Append one line in one system call and give its offset."""
-        offset = self._file.seek(0, os.SEEK_END)
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        try:
-            while line:  # a full disk may take less than all
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
-        return offset
+    @property
+    def _finished_path(self) -> Path:
+        return self.folder / "_finished.parquet"
 
-    def _recover(self) -> bool:
-        """Index the rows of an earlier run, less a torn last one; False if there are none."""
-        offset = 0
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines):
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    record = None
-                if record is None:
-                    break
-                if number == 0 and record.get("identity") != self.identity:
-                    self._report_discard(record, sum(1 for _ in lines))
-                    return False
-                if "row" in record:
-                    self._index(record["row"], offset)
-                    self._earlier_seconds = record["seconds"]
-                offset += len(line)
-        self._file.truncate(offset)
-        return offset > 0
+    def _adopt_finished(self) -> None:
+        """Index the rows of a finished table of this recipe, and keep them from being deleted.
 
-    def _report_discard(self, header: Mapping[str, Any], rows: int) -> None:
-        changes = "; ".join(differences(header.get("recipe", {}), self.recipe))
-        print(
-            f"{self.path.parent}: settings or inputs changed ({changes}); "
-            f"discarding {rows:,} unfinished rows",
-            file=sys.stderr,
-        )
-
-    def _check_output(self) -> None:
-        """Refuse to overwrite a finished table that this recipe would not have made."""
-        if not self.output.exists():
+        A job that fails while it extends a table may have that table removed by Snakemake: a hard
+        link keeps the rows.
+        """
+        for path in (self.output, self._finished_path):
+            if path.exists():
+                self._check_recipe(path)
+        if self.output.exists():
+            link(self.output, self._finished_path)
+        if not self._finished_path.exists():
             return
-        earlier = read_provenance(self.output)
+        self._earlier_seconds = read_provenance(self._finished_path).get("seconds", 0.0)
+        for batch in iter_batches(self._finished_path, self.table, self._columns):
+            keys = zip(*(batch[name].to_pylist() for name in self.table.key), strict=True)
+            columns = [batch[name].to_pylist() for name in self._columns]
+            values = zip(*columns, strict=True) if columns else [()] * len(batch)
+            for key, row in zip(keys, values, strict=True):
+                self._finished[key] = len(self._finished)
+                self._values[key] = row
+
+    def _check_recipe(self, path: Path) -> None:
+        """Refuse to overwrite a finished table that this recipe would not have made."""
+        earlier = read_provenance(path)
         if earlier.get("identity") == self.identity:
             return
         if not earlier:
             raise UserError(
-                f"{self.output}: was not written by this pipeline (it has no provenance) and is "
-                "not overwritten; choose another output path, or move the file"
+                f"{path}: was not written by this pipeline (it has no provenance) and is not "
+                "overwritten; choose another output path, or move the file"
             )
         recipe = earlier.get("recipe")
         changes = differences(recipe, self.recipe) if recipe else ["written by an earlier version"]
         raise UserError(
-            f"{self.output}: finished with other settings or inputs and not overwritten:\n"
+            f"{path}: finished with other settings or inputs and not overwritten:\n"
             + "".join(f"  {change}\n" for change in changes)
             + "Set them back, or choose another output path (another experiment), or delete the "
             "file to have it computed again"
         )
 
-    def _adopt_output(self) -> None:
-        if not self.output.exists():
-            return
-        seconds = read_provenance(self.output).get("seconds", 0.0)
-        self._earlier_seconds = max(self._earlier_seconds, seconds)
-        for batch in iter_batches(self.output, self.table):
-            for row in batch.to_pylist():
-                self.append(row)
+    def _recover(self) -> bool:
+        """Index the rows of an earlier run that are whole; False if none can be used."""
+        end = good = damaged = 0
+        with self.path.open("rb") as file:
+            while line := file.readline(LONGEST_LINE):
+                start, end = end, end + len(line)
+                head, _ = _parse(line) or (None, b"")
+                if start == 0 and head != self._header():
+                    self._report_discard(head, sum(1 for _ in file))
+                    return False
+                if start == 0 or (head and self._index(head, start, len(line))):
+                    good = end
+                else:
+                    damaged += 1
+        if damaged:
+            print(
+                f"{self.path}: {damaged:,} damaged or incomplete rows; computing them again",
+                file=sys.stderr,
+            )
+        os.ftruncate(self._file, good)
+        return good > 0
+
+    def _index(self, head: Mapping[str, Any], offset: int, length: int) -> bool:
+        """Note a row of the journal; False if the line is not one of this table's rows."""
+        values = head.get("values", {})
+        if "key" not in head or values.keys() != set(self._columns):
+            return False
+        key = tuple(head["key"])
+        if key not in self:
+            self._lines[key] = offset, length
+            self._values[key] = tuple(values[name] for name in self._columns)
+        self._earlier_seconds = max(self._earlier_seconds, head["seconds"])
+        return True
+
+    def _header(self) -> dict[str, Any]:
+        schema = [f"{field.name} {field.type}" for field in self.table.schema]
+        return {**self.marks, "schema": schema}
+
+    def _report_discard(self, header: Mapping[str, Any] | None, rows: int) -> None:
+        if header is None:
+            reason = "its first line is damaged"
+        else:
+            changes = differences(header.get("recipe", {}), self.recipe)
+            reason = f"settings or inputs changed ({'; '.join(changes) or 'columns of the table'})"
+        if rows:
+            print(f"{self.folder}: {reason}; discarding {rows:,} unfinished rows", file=sys.stderr)
+
+    # The file ------------------------------------------------------------------------------------
+
+    def _write(self, line: bytes) -> tuple[int, int]:
+        """Append one line and return its offset and length."""
+        rest = memoryview(line)
+        try:
+            while rest:  # a full disk may take less than all
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        return os.lseek(self._file, 0, os.SEEK_CUR) - len(line), len(line)
+
+    def _sync(self) -> None:
+        sync(self._file, self.path)
+        self._synced = time.monotonic()
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+
+def _line(head: Mapping[str, Any], row: bytes = b"") -> bytes:
+    body = json.dumps(head, separators=(",", ":")).encode() + b"\t" + row
+    return b"%08x\t%b\n" % (zlib.crc32(body), body)
+
+
+def _parse(line: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """Head and row of a line; None for one that is torn or damaged."""
+    checksum, _, body = line.removesuffix(b"\n").partition(b"\t")
+    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
+        return None
+    head, _, row = body.partition(b"\t")
+    try:
+        return json.loads(head), row
+    except ValueError:
+        return None

@@ -1,7 +1,10 @@
 """Tables and other artifacts on disk: read with their schema checked, written atomically."""
 
+import errno
 import json
+import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +28,10 @@ def shards(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(path.glob("*.parquet"))
         if not files:
-            raise UserError(f"{path}: the folder holds no .parquet file")
+            raise UserError(f"{path}: contains no .parquet file")
         return files
     if not path.exists():
-        raise UserError(f"{path}: there is no such file; run the step that makes it first")
+        raise UserError(f"{path}: no such file; run the step that writes it first")
     return [path]
 
 
@@ -40,14 +43,14 @@ def read_table(path: Path, table: Table, columns: Sequence[str] | None = None) -
     path : Path
         A Parquet file, or a folder of them.
     table : Table
-        What it should be. Optional columns that are left out come back as nulls.
+        Its schema. Missing optional columns are read as nulls.
     columns : sequence of str, optional
-        The columns wanted; the key always comes with them.
+        The columns to read; the key is always read with them.
 
     Raises
     ------
     UserError
-        A file is damaged, a column is missing, strange or null, or a key stands twice.
+        A file is damaged, a column is missing, null or of another type, or a key is duplicate.
     """
     data = pa.concat_tables(iter_tables(path, table, columns))
     _check_keys(path, table, data)
@@ -57,31 +60,53 @@ def read_table(path: Path, table: Table, columns: Sequence[str] | None = None) -
 def iter_tables(
     path: Path, table: Table, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Yield the shards of a table one at a time, each checked as by `read_table` save for keys."""
-    names = _wanted(table, columns)
+    """Yield the shards of a table one at a time, checked as by `read_table` except for keys."""
+    names = _names(table, columns)
     for file in shards(path):
         with reading(file):
             parquet = _open(file, table, names)
-            found = parquet.read([n for n in names if n in parquet.schema_arrow.names])
-        yield _fit(found, table, names, file)
+            data = parquet.read([n for n in names if n in parquet.schema_arrow.names])
+        yield _fit(data, table, names, file)
 
 
 def iter_batches(
     path: Path, table: Table, columns: Sequence[str] | None = None, rows: int = ROWS_PER_GROUP
 ) -> Iterator[pa.Table]:
-    """The same in pieces of at most so many rows, for tables that do not fit into memory."""
-    names = _wanted(table, columns)
+    """Yield a table in pieces of at most `rows` rows, for tables that do not fit into memory."""
+    names = _names(table, columns)
     for file in shards(path):
         with reading(file):
             parquet = _open(file, table, names)
-            found = [n for n in names if n in parquet.schema_arrow.names]
+            present = [n for n in names if n in parquet.schema_arrow.names]
             first = 0
-            for batch in parquet.iter_batches(rows, columns=found):
+            for batch in parquet.iter_batches(rows, columns=present):
                 yield _fit(pa.Table.from_batches([batch]), table, names, file, first)
                 first += len(batch)
 
 
-def _wanted(table: Table, columns: Sequence[str] | None) -> list[str]:
+class RowReader:
+    """Rows of a Parquet file by number, one row group in memory at a time."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self._path, self._table = path, table
+        self._file = pq.ParquetFile(path)
+        self._starts = [0]
+        for group in range(self._file.num_row_groups):
+            rows = self._file.metadata.row_group(group).num_rows
+            self._starts.append(self._starts[-1] + rows)
+        self._group, self._rows = -1, table.schema.empty_table()
+
+    def __getitem__(self, number: int) -> pa.RecordBatch:
+        group = bisect_right(self._starts, number) - 1
+        if group != self._group:
+            names = [column.name for column in self._table.columns]
+            data = self._file.read_row_group(group)
+            self._rows = _fit(data, self._table, names, self._path).combine_chunks()
+            self._group = group
+        return self._rows.slice(number - self._starts[group], 1).to_batches()[0]
+
+
+def _names(table: Table, columns: Sequence[str] | None) -> list[str]:
     return [c.name for c in table.columns if columns is None or c.name in {*columns, *table.key}]
 
 
@@ -102,15 +127,15 @@ def reading(file: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{file}: cannot be read as Parquet, it is truncated or damaged "
-            f"({str(error).splitlines()[0]}); delete it and run the same command again"
+            f"{file}: not a readable Parquet file ({str(error).splitlines()[0]}); restore it from "
+            "its source, or, if a step of this pipeline wrote it, delete it and run that step again"
         ) from None
 
 
 def _fit(
     data: pa.Table, table: Table, names: Sequence[str], file: Path, first_row: int = 0
 ) -> pa.Table:
-    """Give the data the table's own types, or say which column does not fit."""
+    """Convert columns to the table's types; a column that cannot be converted is a UserError."""
     columns = []
     for name in names:
         field = table.schema.field(name)
@@ -135,24 +160,44 @@ def _check_keys(path: Path, table: Table, data: pa.Table) -> None:
     counts = data.group_by(list(table.key)).aggregate([([], "count_all")])
     if len(counts) == len(data):
         return
-    double = counts.filter(pc.greater(counts["count_all"], 1)).slice(0, 1).to_pylist()[0]
-    key = ", ".join(f"{name} {double[name]!r}" for name in table.key)
-    raise UserError(f"{path}: {key} stands {double['count_all']} times; keep one of them")
+    duplicate = counts.filter(pc.greater(counts["count_all"], 1)).slice(0, 1).to_pylist()[0]
+    key = describe_key(table, [duplicate[name] for name in table.key])
+    raise UserError(f"{path}: duplicate key {key} ({duplicate['count_all']} rows); keep one")
+
+
+def describe_key(table: Table, key: Sequence[Any]) -> str:
+    """A key for messages: ``question_id='a', k=0``."""
+    return ", ".join(f"{name}={value!r}" for name, value in zip(table.key, key, strict=True))
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What an artifact's step left about itself: {} for a file that somebody else made.
+    """What a step recorded about its output: {} for an artifact from elsewhere.
 
-    `path` is a Parquet file, a folder of shards (the first one speaks), or a model's directory.
+    `path` is a Parquet file, a folder of shards (the first one is read), or a model's directory.
+
+    Raises
+    ------
+    UserError
+        The provenance is damaged.
     """
     if (path / "provenance.json").exists():
-        return json.loads((path / "provenance.json").read_text())
-    if (path / "config.json").exists():
-        return {}  # a model that somebody else made
-    file = shards(path)[0]
-    with reading(file):
-        metadata = pq.read_metadata(file).metadata or {}
-    return json.loads(metadata.get(b"provenance", b"{}"))
+        file, text = path / "provenance.json", (path / "provenance.json").read_bytes()
+    elif (path / "config.json").exists():
+        return {}  # a model from elsewhere
+    else:
+        file = shards(path)[0]
+        with reading(file):
+            text = (pq.read_metadata(file).metadata or {}).get(b"provenance", b"{}")
+    try:
+        provenance = json.loads(text)
+    except ValueError:
+        provenance = None
+    if not isinstance(provenance, dict):
+        raise UserError(
+            f"{file}: the provenance is not valid JSON, the artifact is incomplete or damaged; "
+            f"delete {path} and run the step that writes it again"
+        )
+    return provenance
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -160,32 +205,75 @@ def read_provenance(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or a folder to; rename it when all went well.
+    """Yield a temporary path next to `path` to write a file or a folder to; rename it on success.
 
-    Whoever reads `path` finds all of it or nothing. What was written is removed on failure, and
-    what a killed process left behind by the next one: a model is large.
+    Readers of `path` find all of it or nothing, also after a power cut: contents reach the disk
+    before the rename, and the rename before this function returns. On failure the temporary path is
+    removed; what a killed process left of it, by the next one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
     remove(unfinished)
     try:
         yield unfinished
+        for written in [unfinished, *(unfinished.rglob("*") if unfinished.is_dir() else ())]:
+            _sync_path(written)
         if path.is_dir():
             remove(path)
         unfinished.replace(path)
+        _sync_path(path.parent)
     finally:
         remove(unfinished)
 
 
+def _sync_path(path: Path) -> None:
+    if path.is_symlink():
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        sync(file, path)
+    finally:
+        os.close(file)
+
+
+def sync(file: int, path: Path) -> None:
+    """Write an open file or directory to the disk, where its file system can do that."""
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def remove(path: Path) -> None:
+    """Remove a file or a folder; a missing one is fine."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
+def link(path: Path, name: Path) -> None:
+    """Give a file a second name, by a copy where the file system has no hard links."""
+    if name.exists() and name.samefile(path):
+        return
+    unfinished = name.with_name(f".{name.name}.tmp")
+    unfinished.unlink(missing_ok=True)
+    try:
+        os.link(path, unfinished)
+    except OSError:
+        shutil.copyfile(path, unfinished)
+    unfinished.replace(name)
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, indented, whole or not at all. NaN and infinities are refused."""
+    """Write an indented JSON file atomically.
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite, which JSON lacks.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic(path) as unfinished:
         unfinished.write_text(text + "\n")
@@ -194,18 +282,18 @@ def write_json(path: Path, value: Any) -> None:
 def write_table(
     path: Path, table: Table, data: pa.Table | Iterable[pa.Table], provenance: Mapping[str, Any]
 ) -> None:
-    """Write a Parquet file, whole or not at all: the one writer of tables.
+    """Write a Parquet file atomically: the one writer of tables.
 
     Parameters
     ----------
     path : Path
         The file.
     table : Table
-        Its schema; columns are put in order, optional ones that are left out become null.
+        Its schema; columns are put in order, missing optional ones become null.
     data : Table or iterable of Table
         The rows; an iterable is written piece by piece, in bounded memory.
     provenance : mapping
-        What `read_provenance` gives back.
+        What `read_provenance` returns.
     """
     names = [c.name for c in table.columns]
     with (
