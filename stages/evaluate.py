@@ -3,8 +3,8 @@
 python -m stages.evaluate --settings S --model DIR [--held-out Q] --out DIR [--workers N]
 
 Writes OUT/<benchmark>.parquet for each of evaluation.benchmarks, and OUT/benchmarks.json, their
-names, when all are done. `held_out` are the questions of the table that --held-out names. More
-samples an item, or more benchmarks, draw only what is missing.
+names, when all are done. The items of `held_out` are the questions of --held-out. With more
+samples per item or more benchmarks, only the missing samples are drawn.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from stages.verifiers import Kind, NoSandbox, Pool, Task, Verdict, VerifyOptions
 
 @dataclass(frozen=True)
 class Plan:
-    """One benchmark to run: its items, and how often each is sampled."""
+    """A benchmark to run: its items, and the number of samples per item."""
 
     benchmark: Benchmark
     items: dict[str, Item]
@@ -45,12 +45,12 @@ class Plan:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Load the items, draw what is missing, verify, write one table a benchmark."""
+    """Load the items, draw missing samples, verify, write one table per benchmark."""
     parser = command.parser(__doc__)
     parser.add_argument("--model", type=Path, required=True, help="model to evaluate")
     parser.add_argument("--held-out", type=Path, help="table of held-out questions")
     parser.add_argument("--out", type=Path, required=True, help="folder of sample tables")
-    parser.add_argument("--workers", type=int, help="verifier processes; default: one a core")
+    parser.add_argument("--workers", type=int, help="verifier processes; default: one per core")
     args = parser.parse_args(argv)
     settings: StepSettings = args.settings
 
@@ -90,28 +90,28 @@ def plan_all(settings: StepSettings, held_out: Path | None) -> list[Plan]:
     Raises
     ------
     UserError
-        A name is no benchmark's or stands twice, or its items cannot be had.
+        A benchmark is unknown or listed twice, or its items are unavailable.
     """
     plans: list[Plan] = []
     for choice in settings.evaluation.benchmarks:
         benchmark = benchmarks.find(choice.name)
         if any(plan.benchmark is benchmark for plan in plans):
-            raise UserError(f"evaluation.benchmarks: {choice.name} stands twice; keep one of them")
+            raise UserError(f"evaluation.benchmarks: duplicate {choice.name}; keep one")
         path = Path(choice.path) if choice.path else None
         if choice.name == "held_out":
             path = path or held_out
             if path is None:
-                raise UserError("held_out needs --held-out, a table of held-out questions")
+                raise UserError("benchmark held_out: give --held-out, a table of questions")
         items = benchmarks.load(benchmark, path, choice.limit)
         named = {item.item_id: item for item in items}
-        greedy = settings.evaluation.temperature == 0  # all samples of an item are the same
+        greedy = settings.evaluation.temperature == 0  # all samples of an item are equal
         samples = choice.samples or (1 if greedy else benchmark.samples)
         plans.append(Plan(benchmark, named, samples, source(benchmark, path)))
     return plans
 
 
 def source(benchmark: Benchmark, path: Path | None) -> str:
-    """Short name of where a benchmark's items come from: a commit, or a file's content."""
+    """Source of a benchmark's items: a commit on the hub, or the digest of a file."""
     if path is None:
         return benchmark.hub.revision if benchmark.hub else ""
     if path.is_dir():
@@ -123,7 +123,7 @@ def source(benchmark: Benchmark, path: Path | None) -> str:
 def sample_requests(
     plans: Mapping[str, Plan], settings: StepSettings, prompter: prompts.Prompter
 ) -> list[Request]:
-    """One request a sample, benchmark after benchmark: the one queue."""
+    """One request per sample, benchmark after benchmark, as a single queue."""
     how = settings.evaluation
     stop = (prompter.template.end_solution,)
     sampling = Sampling(how.temperature, how.top_p, -1, how.max_tokens, stop)
@@ -142,7 +142,7 @@ def sample_requests(
 def sample_row(
     requests: list[Request], plans: Mapping[str, Plan], prompter: prompts.Prompter
 ) -> Callable[[Draw, str], dict[str, Any]]:
-    """The function that makes a row of the `samples` table, not verified yet, of a draw."""
+    """A function that turns a draw into a row of the `samples` table, without its verdict."""
     seeds = {request.key: request.seed for request in requests}
 
     def row(draw: Draw, text: str) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def sample_row(
 
 
 class Journals:
-    """The journals of several tables, to be filled from one queue."""
+    """The journals of several tables that are filled from one queue."""
 
     def __init__(self) -> None:
         self.by_benchmark: dict[str, Journal] = {}
@@ -176,7 +176,7 @@ class Journals:
         return key in self.by_benchmark[str(key[0])]
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Keep a row in the journal of its benchmark."""
+        """Append a row to the journal of its benchmark."""
         self.by_benchmark[row["benchmark"]].append(row)
 
 
@@ -184,7 +184,7 @@ class Journals:
 
 
 def verifier(settings: StepSettings, workers: int | None) -> Pool:
-    """The pool that verifies, with the limits of the settings."""
+    """A verifier pool with the limits of the settings."""
     limits = settings.verdicts
     return Pool(
         workers,
@@ -196,7 +196,7 @@ def verifier(settings: StepSettings, workers: int | None) -> Pool:
 
 
 def sandbox_for(plans: Iterable[Plan], pool: Pool) -> str | None:
-    """Where programs will run, None if there are none; tried before anything is sampled."""
+    """Name of the sandbox, None without programs; checked before anything is sampled."""
     kinds = {item.answer_kind for plan in plans for item in plan.items.values()}
     try:
         return pool.sandbox() if "code" in kinds else None
@@ -210,16 +210,16 @@ def verified(rows: list[dict[str, Any]], plan: Plan, pool: Pool) -> list[dict[st
     `rows` are all samples of a benchmark, those of an item together.
     """
     judged = dict(pool.run(task(row, plan.items[row["item_id"]]) for row in rows))
-    found = []
+    judged_rows = []
     for item_id, samples in itertools.groupby(rows, key=lambda row: row["item_id"]):
-        mine = list(samples)
-        verdicts = [judged[key(row)] for row in mine]
+        of_item = list(samples)
+        verdicts = [judged[key(row)] for row in of_item]
         votes = ballots(verdicts, plan.items[item_id].answer_kind, pool)
-        for row, judgement, vote in zip(mine, verdicts, votes, strict=True):
+        for row, judgement, vote in zip(of_item, verdicts, votes, strict=True):
             verdict, extracted, reason, _ = judgement
             new = {"verdict": verdict, "extracted": extracted, "reason": reason, "vote": vote}
-            found.append(row | new)
-    return found
+            judged_rows.append(row | new)
+    return judged_rows
 
 
 def key(row: Mapping[str, Any]) -> tuple[str, int]:
@@ -228,7 +228,7 @@ def key(row: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def task(row: Mapping[str, Any], item: Item) -> Task:
-    """What the verifier is asked of one sample."""
+    """Verification task of one sample."""
     options = VerifyOptions(item.options, item.tests)
     return key(row), row["response"], item.answer, item.answer_kind, options
 
@@ -263,7 +263,7 @@ def finish(
 ) -> None:
     """Verify, write each benchmark's table, and end its journal.
 
-    All benchmarks ran at the same time: each bears the part of the seconds that its tokens are.
+    All benchmarks share one run: its seconds are divided in proportion to their tokens.
     """
     tokens = {
         name: sum(journals.by_benchmark[name].column("n_tokens", plan.keys))
@@ -279,7 +279,7 @@ def finish(
 
 
 def recipe(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:
-    """What a sample depends on besides its key; how many there are is not in it."""
+    """What a sample depends on besides its key; the number of samples is not part of it."""
     how = settings.evaluation.model_dump(mode="json", exclude={"models", "benchmarks"})
     return {
         "seed": settings.seed,

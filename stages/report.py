@@ -64,21 +64,24 @@ def main(argv: list[str] | None = None) -> None:
 def read_evaluation(path: Path) -> Evaluation:
     """Read an eval.json and check it against its schema."""
     try:
-        found = json.loads(path.read_text())
-        if found.get("version") != VERSION:
+        content = json.loads(path.read_text())
+        if content.get("version") != VERSION:
             raise UserError(
-                f"{path}: is version {found.get('version')} of its schema, not {VERSION}"
+                f"{path}: schema version {content.get('version')}, expected {VERSION}; "
+                "run stages.summary again"
             )
-        return Evaluation.model_validate(found)
+        return Evaluation.model_validate(content)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot read ({error.strerror})") from None
     except (json.JSONDecodeError, AttributeError, ValidationError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(f"{path}: is no eval.json ({first}); run stages.summary again") from None
+        raise UserError(
+            f"{path}: not a valid eval.json ({first}); run stages.summary again"
+        ) from None
 
 
 def scores(evaluation: Evaluation) -> dict[str, Any]:
-    """What the page says of the evaluation."""
+    """The page's variables about the evaluation."""
     reference = content.reference(evaluation)
     gainers = list(content.differences(evaluation, reference)) if reference else []
     shades = figures.colours(evaluation.models)
@@ -103,7 +106,7 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def place(panels: dict[str, Any], name: str, drawn: dict[str, Any]) -> list[dict[str, str]]:
-    """Give each panel the id of its element, and put its figure under it; its meta is its note."""
+    """Assign each panel an element id and store its figure under it; `layout.meta` is the note."""
     placed = []
     for number, (title, figure) in enumerate(panels.items()):
         drawn[f"{name}-{number}"] = figure

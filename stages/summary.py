@@ -1,11 +1,11 @@
-"""Score the samples of an experiment's models, and make eval.json of them.
+"""Score the samples of an experiment's models and write eval.json.
 
 python -m stages.summary --name NAME --eval initial=DIR final=DIR [--questions Q ...]
                          [--artifacts PATH ...] --out eval.json
 
 Each DIR is an output of stages.evaluate; models are given in the order of training. With the
-training questions, benchmark items that overlap with them are reported and scores are also given
-without these. Artifacts are what the steps before wrote; what each cost goes into the ledger.
+training questions, overlapping benchmark items are reported, and scores without them. The cost of
+each artifact, a file, folder of shards or model of an earlier step, is listed in eval.json.
 The schema is documented in docs/eval.md.
 """
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         "--eval", type=model_folder, nargs="+", required=True, metavar="MODEL=DIR", dest="folders"
     )
     parser.add_argument("--questions", type=Path, nargs="*", help="tables of training questions")
-    parser.add_argument("--artifacts", type=Path, nargs="*", default=[], help="for the ledger")
+    parser.add_argument("--artifacts", type=Path, nargs="*", default=[], help="list their cost")
     parser.add_argument("--out", type=Path, required=True, help="eval.json")
     args = parser.parse_args(argv)
 
@@ -55,7 +55,7 @@ def model_folder(text: str) -> tuple[str, Path]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Sample tables of a model: those of its last evaluation, or all of a folder made by hand."""
+    """Sample tables of a model: those of its last evaluation; without benchmarks.json, all."""
     listed = folder / "benchmarks.json"
     if not listed.exists():
         return store.shards(folder)
@@ -64,16 +64,16 @@ def files(folder: Path) -> list[Path]:
 
 def load(folder: Path) -> dict[str, aggregation.Answers]:
     """A model's samples by benchmark, from the folder that stages.evaluate wrote."""
-    found = {}
+    by_benchmark = {}
     for file in files(folder):
         data = store.read_table(file, tables.SAMPLES, aggregation.COLUMNS).to_pandas()
         for name, samples in data.groupby("benchmark", sort=False):
-            found[str(name)] = aggregation.answers(samples, str(file))
-    return found
+            by_benchmark[str(name)] = aggregation.answers(samples, str(file))
+    return by_benchmark
 
 
 def protocol(folders: Any) -> str | None:
-    """The protocol that all samples were drawn with; None when they differ in it."""
+    """Protocol of all samples; None if they differ."""
     used = {
         store.read_provenance(file).get("settings", {}).get("evaluation", {}).get("protocol")
         for folder in folders
@@ -83,7 +83,7 @@ def protocol(folders: Any) -> str | None:
 
 
 def training_questions(paths: list[Path] | None) -> list[str] | None:
-    """Texts of the training questions; None when no table was given."""
+    """Texts of the training questions; None without a table."""
     if not paths:
         return None
     read = [store.read_table(path, tables.QUESTIONS, ["question"]) for path in paths]
@@ -91,17 +91,18 @@ def training_questions(paths: list[Path] | None) -> list[str] | None:
 
 
 def cost(path: Path) -> Cost:
-    """What one artifact cost: a file, a folder of shards, or a model."""
+    """Cost of one artifact: a file, a folder of shards, or a model."""
     is_model = (path / "config.json").exists() or (path / "provenance.json").exists()
     parts = [path] if is_model else store.shards(path)
-    told = (path / "provenance.json").exists() or not is_model  # a model from elsewhere is mute
-    left = [store.read_provenance(part) if told else {} for part in parts]
-    seconds = [one["seconds"] for one in left if one.get("seconds") is not None]
-    tokens = [one["tokens"] for one in left if one.get("tokens") is not None]
-    devices = sorted({one["device"] for one in left if one.get("device")})
+    # a model made elsewhere has no provenance
+    recorded = (path / "provenance.json").exists() or not is_model
+    records = [store.read_provenance(part) if recorded else {} for part in parts]
+    seconds = [one["seconds"] for one in records if one.get("seconds") is not None]
+    tokens = [one["tokens"] for one in records if one.get("tokens") is not None]
+    devices = sorted({one["device"] for one in records if one.get("device")})
     return Cost(
         artifact=label(path),
-        step=left[0].get("step", "unknown"),
+        step=records[0].get("step", "unknown"),
         files=len(parts),
         seconds=sum(seconds) if seconds else None,
         tokens=sum(tokens) if tokens else None,
@@ -117,7 +118,7 @@ def label(path: Path) -> str:
 
 
 def headline(made: Evaluation) -> str:
-    """One line a model and benchmark, for the terminal and the log."""
+    """One line per model and benchmark, for the terminal and the log."""
     lines = []
     for result in made.results:
         average, interval = result.average, result.average.population

@@ -286,7 +286,7 @@ def test_defaults_are_the_authors_sampling_settings():
 def test_what_is_missing_is_named(model, held_out, tmp_path):
     with pytest.raises(UserError, match="unknown benchmark 'math50'"):
         run(model, held_out, tmp_path / "out", settings("math50"))
-    with pytest.raises(UserError, match="held_out stands twice"):
+    with pytest.raises(UserError, match="duplicate held_out"):
         run(model, held_out, tmp_path / "out", settings("held_out", "held_out"))
     with pytest.raises(UserError, match="held_out needs --held-out"):
         evaluate.main(["--settings", settings("held_out"), "--model", str(model), "--out", "x"])

@@ -376,8 +376,8 @@ def test_a_page_of_eval_json_alone_has_no_empty_sections(experiment, tmp_path):
     assert 'id="training"' not in text and 'id="examples"' not in text
 
 
-def test_what_is_no_eval_json_is_refused(tmp_path):
-    for text, message in (("{}", "is version None"), ("[", "is no eval.json")):
+def test_an_invalid_eval_json_is_refused(tmp_path):
+    for text, message in (("{}", "schema version None"), ("[", "not a valid eval.json")):
         (tmp_path / "eval.json").write_text(text)
         with pytest.raises(UserError, match=message):
             report.main(["--eval", str(tmp_path / "eval.json"), "--out", str(tmp_path / "r.html")])

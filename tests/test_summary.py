@@ -134,11 +134,11 @@ def test_difficulties_come_in_their_natural_order(folders, tmp_path):
     assert [level.average.value for level in levels] == [0.5, 1.0, 0.5]
 
 
-def test_one_sample_an_item_has_no_seed_interval_and_the_reason_is_given(tmp_path):
+def test_one_sample_per_item_has_no_seed_interval_and_the_reason_is_given(tmp_path):
     folder = write(tmp_path / "a", "gsm8k", {"q1": "c", "q2": "i", "q3": "c"})
     (result,) = run({"final": folder}, tmp_path / "eval.json")["results"]
     assert result["average"]["seeds"]["low"] is None
-    assert "one sample a question" in result["average"]["seeds"]["method"]
+    assert "one sample per question" in result["average"]["seeds"]["method"]
 
 
 def test_programs_have_no_majority(tmp_path):
@@ -215,7 +215,7 @@ def test_the_ledger_adds_up_shards_and_names_artifacts(folders, tmp_path):
 
 def test_an_item_with_missing_samples_is_named(folders, tmp_path):
     write(folders["final"], "math500", {"q1": "cc", "q2": "c"})
-    with pytest.raises(UserError, match=r"math500\.parquet: item 'q2' has 1 samples where others"):
+    with pytest.raises(UserError, match=r"math500\.parquet: item 'q2' has 1 samples, others"):
         run(folders, tmp_path / "eval.json")
     assert not (tmp_path / "eval.json").exists()
 

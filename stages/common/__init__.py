@@ -1,1 +1,1 @@
-"""The error that users see, and the one derivation of random seeds."""
+"""The error shown to users, and the derivation of random seeds."""

@@ -1,8 +1,8 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""The exception whose message is meant for users."""
 
 
 class UserError(Exception):
-    """Something the user can mend: what happened, where (file, row, key), and what to do.
+    """A mistake that the user can fix: what happened, where (file, row, key), and what to do.
 
-    Every command line prints it as one short message, without a traceback, and exits with 1.
+    Every step prints it as one short message, without a traceback, and exits with 1.
     """

@@ -4,7 +4,7 @@
         for draw in engine.sample(requests):
             ...
 
-Every request has a seed of its own, so a draw depends on its request alone.
+Every request has its own seed, so a draw depends on its request alone.
 """
 
 import os
@@ -21,7 +21,7 @@ from stages.experiments.settings import Machine
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw: `temperature` 0 is greedy, `top_k` −1 is off; `stop` texts end a draw."""
+    """Sampling settings: `temperature` 0 is greedy, `top_k` −1 is off, `stop` texts end a draw."""
 
     temperature: float
     top_p: float
@@ -32,7 +32,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One draw that is wanted: its key, its context as tokens, its seed and how to draw it."""
+    """A requested draw: key, context tokens, seed and sampling settings."""
 
     key: tuple[str | int, ...]
     prompt_token_ids: list[int]
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Draw:
-    """One finished draw: tokens up to and with the stop, and `stop` or `length`."""
+    """A finished draw: tokens up to and including the stop; `finish_reason` is stop or length."""
 
     key: tuple[str | int, ...]
     token_ids: list[int]
@@ -55,7 +55,7 @@ class Engine(Protocol):
     tokenizer: Any
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Draw]:
-        """Yield draws as they finish, in any order; requests are taken as there is room."""
+        """Yield draws as they finish, in any order; requests are consumed as capacity allows."""
         ...
 
 
@@ -76,7 +76,7 @@ def open_engine(
     Raises
     ------
     UserError
-        The engine is not installed, or a GPU was asked for that is not there.
+        The engine is not installed.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if settings.name == "transformers":

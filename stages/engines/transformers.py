@@ -1,4 +1,4 @@
-"""Sampling with plain transformers `generate`, for machines without vLLM."""
+"""Sampling with `generate` of Transformers, for machines without vLLM."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ class TransformersEngine:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=settings.dtype)
-        # of the model's own wishes (a repetition penalty, for instance) only where it ends
+        # of the model's generation settings only the end tokens, not a repetition penalty, say
         ends = loaded.generation_config.eos_token_id
         self._ends_at = set(ends if isinstance(ends, list) else [ends]) - {None}
         loaded.generation_config = GenerationConfig(eos_token_id=sorted(self._ends_at) or None)
@@ -42,7 +42,7 @@ class TransformersEngine:
         del self._model
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Draw]:
-        """Yield draws batch by batch; a batch shares its sampling settings."""
+        """Yield draws batch by batch; the requests of a batch share their sampling settings."""
         for how, group in itertools.groupby(requests, key=lambda request: request.sampling):
             rows = iter(group)
             while batch := list(itertools.islice(rows, self._batch)):
@@ -70,9 +70,9 @@ class TransformersEngine:
         with torch.inference_mode():
             rows = self._model.generate(
                 **inputs,
-                do_sample=False,  # the noise of `_OwnNoise` makes the largest logit a draw
+                do_sample=False,  # with the noise of `_SeededNoise` the largest logit is a draw
                 max_new_tokens=max(rooms),
-                logits_processor=LogitsProcessorList([_OwnNoise(batch, how)]),
+                logits_processor=LogitsProcessorList([_SeededNoise(batch, how)]),
                 stopping_criteria=StoppingCriteriaList([stopped]),
                 pad_token_id=padder.pad_token_id,
             )[:, width:].tolist()
@@ -80,14 +80,14 @@ class TransformersEngine:
             yield self._draw(request, row[:room], how)
 
     def _draw(self, request: Request, row: list[int], how: Sampling) -> Draw:
-        """Cut the batch's padding off a row: it ends at an end token or at a stop text."""
+        """Cut a row at its first end token or stop text; what follows is padding of the batch."""
         for n in range(1, len(row) + 1):
             if self._ends(row[:n], how):
                 return Draw(request.key, row[:n], "stop")
         return Draw(request.key, row, "length")
 
     def _ends(self, row: list[int], how: Sampling) -> bool:
-        """Whether a row has just ended: with an end token, or with a stop text."""
+        """Whether the last token of a row is an end token or completes a stop text."""
         if row[-1] in self._ends_at:
             return True
         # no stop text has more tokens than characters
@@ -96,11 +96,11 @@ class TransformersEngine:
         return any(stop in tail for stop in how.stop)
 
 
-class _OwnNoise:
+class _SeededNoise:
     """Logits processor: temperature, top-k, top-p, then Gumbel noise from each row's generator.
 
-    The largest of logits plus Gumbel noise is a draw from their softmax (the Gumbel-max trick), so
-    rows of one batch are drawn with seeds of their own, which `generate` cannot do by itself.
+    The largest of logits plus Gumbel noise is a draw from their softmax (Gumbel-max trick), which
+    gives every row of a batch its own seed; `generate` alone cannot do that.
     """
 
     def __init__(self, batch: list[Request], how: Sampling) -> None:

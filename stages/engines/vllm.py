@@ -1,4 +1,4 @@
-"""Sampling with vLLM, on GPUs or on a CPU by the same path."""
+"""Sampling with vLLM, on GPUs or a CPU."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ from stages.engines import Draw, Request
 from stages.experiments.settings import Engine as EngineSettings
 from stages.experiments.settings import Machine
 
-# In its own process vLLM would outlive a killed step; its usage report would need the network.
+# An engine in a separate process would outlive a killed step; usage reports need the network.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -19,7 +19,7 @@ PREFILL_TOKENS = 8192
 
 
 class VllmEngine:
-    """One vLLM engine over all devices that this process sees."""
+    """One vLLM engine over all visible devices."""
 
     def __init__(
         self, model: Path, settings: EngineSettings, machine: Machine, longest: int
@@ -54,7 +54,7 @@ class VllmEngine:
         cleanup_dist_env_and_memory()
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Draw]:
-        """Yield draws as they finish; twice `max_requests` are kept queued, no more."""
+        """Yield draws as they finish; at most twice `max_requests` are queued."""
         from vllm import RequestOutput, TokensPrompt
 
         engine = self._llm.llm_engine
@@ -91,7 +91,7 @@ def _on_gpu(machine: Machine) -> dict[str, Any]:
 
 
 def _on_cpu(longest: int) -> dict[str, Any]:
-    # A prompt cut in two makes vLLM rewind the request's generator, which it can on GPUs only.
+    # A chunked prompt makes vLLM rewind the request's generator, which works on GPUs only.
     return {
         "enforce_eager": True,
         "enable_chunked_prefill": False,

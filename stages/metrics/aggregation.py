@@ -1,4 +1,4 @@
-"""The figures of eval.json, made of sample tables."""
+"""The numbers of eval.json, computed from sample tables."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Answers:
 
 
 def answers(samples: pd.DataFrame, where: str = "samples") -> Answers:
-    """Put a `samples` table of one benchmark into matrices.
+    """Convert a `samples` table of one benchmark to matrices.
 
     Raises
     ------
     UserError
-        An item has more or fewer samples than another.
+        Items differ in their number of samples.
     """
     samples = samples.sort_values("sample", kind="stable")
     order = pd.unique(samples["item_id"].sort_index())
@@ -63,8 +63,8 @@ def answers(samples: pd.DataFrame, where: str = "samples") -> Answers:
     if (counts != n).any():
         odd = counts.index[counts != n][0]
         raise UserError(
-            f"{where}: item {odd!r} has {counts[odd]} samples where others have {n}; "
-            "run stages.evaluate again to draw the rest"
+            f"{where}: item {odd!r} has {counts[odd]} samples, others have {n}; "
+            "run stages.evaluate again to draw the missing ones"
         )
     place = pd.Series(range(len(order)), index=order)
     samples = samples.iloc[np.argsort(place[samples["item_id"]].to_numpy(), kind="stable")]
@@ -97,7 +97,7 @@ def summarise(
     training_questions: Sequence[str] | None = None,
     cost: Sequence[Cost] = (),
 ) -> Evaluation:
-    """All figures of eval.json.
+    """All numbers of eval.json.
 
     Parameters
     ----------
@@ -106,38 +106,38 @@ def summarise(
     experiment, protocol, cost
         As in `Evaluation`.
     training_questions : sequence of str, optional
-        What benchmark items must not overlap with; without them nothing is looked for.
+        Texts to check benchmark items against; without them overlap is not checked.
     """
     everything = {
         name: answers
         for by_benchmark in reversed(list(samples.values()))
         for name, answers in by_benchmark.items()
     }
-    asked = {name: everything[name] for name in sorted(everything, key=_place)}
+    merged = {name: everything[name] for name in sorted(everything, key=_place)}
     overlaps = None
     if training_questions is not None:
         overlaps = {
-            name: contamination.overlapping(_texts(found), training_questions)
-            for name, found in asked.items()
+            name: contamination.overlapping(_texts(answers), training_questions)
+            for name, answers in merged.items()
         }
     results = [
-        _result(model, name, found, None if overlaps is None else overlaps[name])
+        _result(model, name, answers, None if overlaps is None else overlaps[name])
         for model, by_benchmark in samples.items()
-        for name in asked
-        if (found := by_benchmark.get(name))
+        for name in merged
+        if (answers := by_benchmark.get(name))
     ]
     couples = list(itertools.combinations(samples, 2))
     pairs = [
         _pair(after, before, name, samples[after][name], samples[before][name])
         for before, after in couples
-        for name in asked
+        for name in merged
         if name in samples[before] and name in samples[after]
     ]
     return Evaluation(
         experiment=experiment,
         protocol=protocol,
         models=list(samples),
-        benchmarks=[_info(name) for name in asked],
+        benchmarks=[_info(name) for name in merged],
         results=results,
         pairs=[pair for pair in pairs if pair is not None],
         macro=[
@@ -155,7 +155,7 @@ def summarise(
         contamination=None
         if overlaps is None
         else [
-            Contamination(benchmark=name, items=len(asked[name].items), overlapping=items)
+            Contamination(benchmark=name, items=len(merged[name].items), overlapping=items)
             for name, items in overlaps.items()
         ],
         cost=list(cost),
@@ -163,7 +163,7 @@ def summarise(
 
 
 def _place(name: str) -> tuple[int, int, str]:
-    """Sort key: the experiment's own questions, mathematics, the paper's others, the rest."""
+    """Sort key: held-out questions, mathematics, the paper's other benchmarks, the rest."""
     known = list(benchmarks.registry().values())
     number = next((i for i, b in enumerate(known) if b.name == name), len(known))
     group = known[number].group if number < len(known) else None
@@ -171,59 +171,59 @@ def _place(name: str) -> tuple[int, int, str]:
     return rank, number, name
 
 
-def _texts(found: Answers) -> dict[str, str]:
-    return {name: text for name, text in found.question.items() if isinstance(text, str)}
+def _texts(answers: Answers) -> dict[str, str]:
+    return {name: text for name, text in answers.question.items() if isinstance(text, str)}
 
 
 def _info(name: str) -> Info:
     known = benchmarks.registry().get(name)
-    if known is None:  # samples that somebody else made
+    if known is None:  # tables made elsewhere
         return Info(name=name, title=name, group=None, reference={})
     return Info(name=name, title=known.title, group=known.group, reference=dict(known.reference))
 
 
-def _result(model: str, name: str, found: Answers, overlap: list[str] | None) -> Result:
-    n = found.correct.shape[1]
+def _result(model: str, name: str, answers: Answers, overlap: list[str] | None) -> Result:
+    n = answers.correct.shape[1]
     powers = [2**i for i in range(n.bit_length()) if 2**i <= n]
     ks = sorted({*powers, n})
-    votes = found.votes
+    votes = answers.votes
     clean = None
     if overlap is not None:
-        rows = np.array([item not in set(overlap) for item in found.items])
-        average = _score(statistics.average(found.correct[rows])) if rows.any() else None
+        rows = np.array([item not in set(overlap) for item in answers.items])
+        average = _score(statistics.average(answers.correct[rows])) if rows.any() else None
         clean = Subset(items=int(rows.sum()), average=average)
     return Result(
         model=model,
         benchmark=name,
-        items=len(found.items),
+        items=len(answers.items),
         samples=n,
-        average=_score(statistics.average(found.correct)),
-        pass_at_k=[AtK(k=k, **asdict(statistics.pass_score(found.correct, k))) for k in ks],
+        average=_score(statistics.average(answers.correct)),
+        pass_at_k=[AtK(k=k, **asdict(statistics.pass_score(answers.correct, k))) for k in ks],
         majority_at_k=[]
         if votes is None
-        else [AtK(k=k, **asdict(statistics.majority_score(votes, found.correct, k))) for k in ks],
-        rates=found.rates,
-        mean_tokens=found.mean_tokens,
-        difficulty=_levels(found),
+        else [AtK(k=k, **asdict(statistics.majority_score(votes, answers.correct, k))) for k in ks],
+        rates=answers.rates,
+        mean_tokens=answers.mean_tokens,
+        difficulty=_levels(answers),
         clean=clean,
     )
 
 
-def _levels(found: Answers) -> list[Level]:
-    levels = np.array([found.difficulty[item] for item in found.items], dtype=object)
+def _levels(answers: Answers) -> list[Level]:
+    levels = np.array([answers.difficulty[item] for item in answers.items], dtype=object)
     names = sorted({level for level in levels if isinstance(level, str)}, key=_natural)
     return [
         Level(
             difficulty=name,
             items=int((levels == name).sum()),
-            average=_score(statistics.average(found.correct[levels == name])),
+            average=_score(statistics.average(answers.correct[levels == name])),
         )
         for name in names
     ]
 
 
 def _natural(label: str) -> list[tuple[bool, int, str]]:
-    """Sort key under which 9 stands before 10."""
+    """Sort key that orders 9 before 10."""
     pieces = re.split(r"(\d+)", label)
     return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in pieces if p]
 
@@ -247,7 +247,7 @@ def _pair(a: str, b: str, name: str, of_a: Answers, of_b: Answers) -> Pair | Non
 def _paired(of_a: Answers, of_b: Answers) -> tuple[np.ndarray, np.ndarray]:
     """Verdicts of a and of b on the items that both have, in the order of a.
 
-    The same item has the same name and text: own questions of two experiments may share names.
+    The same item has the same name and text: held-out questions of two experiments may share names.
     """
     place = {(item, of_b.question[item]): row for row, item in enumerate(of_b.items)}
     rows = [
@@ -280,9 +280,9 @@ def _macro_pair(
     a: str, b: str, group: Group, of_a: Mapping[str, Answers], of_b: Mapping[str, Answers]
 ) -> MacroPair | None:
     shared = [name for name in _members(group) if name in of_a and name in of_b]
-    found = {name: _paired(of_a[name], of_b[name]) for name in shared}
+    means = {name: _paired(of_a[name], of_b[name]) for name in shared}
     scores = {
-        name: statistics.paired_difference(*pair) for name, pair in found.items() if len(pair[0])
+        name: statistics.paired_difference(*pair) for name, pair in means.items() if len(pair[0])
     }
     if not scores:
         return None
@@ -296,5 +296,5 @@ def _mean(scores: list[statistics.Score], low: float = 0.0) -> Score:
     return _score(statistics.combine(scores, weights, low))
 
 
-def _score(found: statistics.Score) -> Score:
-    return Score.model_validate(found)
+def _score(score: statistics.Score) -> Score:
+    return Score.model_validate(score)

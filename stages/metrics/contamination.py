@@ -12,28 +12,28 @@ def overlapping(items: Mapping[str, str], questions: Iterable[str]) -> list[str]
 
     Words are runs of letters, digits and underscores, in lower case (Brown et al. 2020,
     arXiv 2005.14165, appendix C, uses the same 13). A text of fewer words counts as one gram, so
-    a short item overlaps with a question that holds all of it and is as short.
+    a short item overlaps only with an equally short question of the same words.
 
     Parameters
     ----------
     items : mapping
-        The items' own texts by name.
+        Texts of the items, by name.
     questions : iterable of str
-        Training questions; read once.
+        Training questions; iterated once.
     """
     holders: dict[tuple[str, ...], list[str]] = {}
     for name, text in items.items():
         for gram in grams(text):
             holders.setdefault(gram, []).append(name)
-    found: set[str] = set()
+    overlap: set[str] = set()
     for question in questions:
         for gram in grams(question) & holders.keys():
-            found.update(holders[gram])
-    return [name for name in items if name in found]
+            overlap.update(holders[gram])
+    return [name for name in items if name in overlap]
 
 
 def grams(text: str) -> set[tuple[str, ...]]:
-    """All 13-grams of a text's words; the words themselves where they are fewer."""
+    """All 13-grams of a text's words; all words as one gram if there are fewer."""
     words = _WORD.findall(text.lower())
     if not words:
         return set()

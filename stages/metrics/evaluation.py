@@ -1,7 +1,7 @@
-"""The schema of `eval.json`; `stages/metrics/aggregation.py` makes it of sample tables.
+"""The schema of `eval.json`, which `stages/metrics/aggregation.py` computes from sample tables.
 
 The schema is documented in docs/eval.md, whose version is `VERSION`. Fields are only ever added
-within a version. A number that cannot be had is null, and the interval's `method` says why.
+within a version. An undefined number is null, and the interval's `method` says why.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Part(BaseModel):
 class Interval(Part):
     """A confidence interval, level `Evaluation.level`."""
 
-    low: Number = Field(description="null where there is no interval")
-    high: Number = Field(description="null where there is no interval")
-    method: str = Field(description="how it was made, or why there is none")
+    low: Number = Field(description="null where undefined")
+    high: Number = Field(description="null where undefined")
+    method: str = Field(description="how it was computed, or why it is undefined")
 
 
 class Score(Part):
     """A `statistics.Score`: a mean over items with its two intervals."""
 
     value: Number = Field(description="point estimate; null where it is undefined")
-    population: Interval = Field(description="over items that might have been asked")
-    seeds: Interval = Field(description="over other draws on these same items")
+    population: Interval = Field(description="over items, as if others had been drawn")
+    seeds: Interval = Field(description="over samples of the same items")
 
 
 class AtK(Score):
@@ -55,11 +55,11 @@ class AtK(Score):
 
 
 class Rates(Part):
-    """Shares of all samples that call for a second look at a score."""
+    """Shares of samples that make a score questionable."""
 
     truncated: float = Field(description="cut at the token limit")
-    no_answer: float = Field(description="no final answer could be read")
-    error: float = Field(description="the verifier failed or ran out; they count as not correct")
+    no_answer: float = Field(description="no final answer could be extracted")
+    error: float = Field(description="the verifier failed or timed out; counts as not correct")
 
 
 class Level(Part):
@@ -83,30 +83,30 @@ class Result(Part):
     model: str
     benchmark: str
     items: int
-    samples: int = Field(description="n: samples an item")
+    samples: int = Field(description="n: samples per item")
     average: Score = Field(description="avg@n: share of correct samples, mean over items")
     pass_at_k: list[AtK] = Field(description="unbiased pass@k")
-    majority_at_k: list[AtK] = Field(description="maj@k; empty where answers cannot be equal")
+    majority_at_k: list[AtK] = Field(description="maj@k; empty where answers cannot be compared")
     rates: Rates
     mean_tokens: float = Field(description="tokens of a response, mean over samples")
-    difficulty: list[Level] = Field(description="empty where the source grades no items")
+    difficulty: list[Level] = Field(description="empty where the source has no grades")
     clean: Subset | None = Field(description="items that share no 13-gram with training questions")
 
 
 class Pair(Part):
-    """Score of model `a` minus score of model `b` on the items both were asked."""
+    """Score of model `a` minus score of model `b` on the items that both were run on."""
 
     a: str
     b: str
     benchmark: str
-    items: int = Field(description="items both models were asked")
+    items: int = Field(description="items that both models were run on")
     difference: Score
     better: int = Field(description="items on which a has the higher mean")
     worse: int = Field(description="items on which b has the higher mean")
 
 
 class Macro(Part):
-    """A model's mean over the benchmarks of a group, each counting the same."""
+    """A model's mean over the benchmarks of a group, unweighted."""
 
     model: str
     group: Group
@@ -159,19 +159,19 @@ class Evaluation(Part):
     version: int = VERSION
     experiment: str
     level: float = statistics.LEVEL
-    protocol: str | None = Field(description="evaluation.protocol; null when models differ in it")
+    protocol: str | None = Field(description="evaluation.protocol; null when models differ")
     models: list[str] = Field(description="in the order of training")
     benchmarks: list[Info]
-    results: list[Result] = Field(description="one a model and benchmark")
-    pairs: list[Pair] = Field(description="one for any two models and a benchmark both were run on")
+    results: list[Result] = Field(description="one per model and benchmark")
+    pairs: list[Pair] = Field(
+        description="one per pair of models and benchmark that both were run on"
+    )
     macro: list[Macro]
     macro_pairs: list[MacroPair]
-    contamination: list[Contamination] | None = Field(
-        description="null where it was not looked for"
-    )
+    contamination: list[Contamination] | None = Field(description="null where not checked")
     cost: list[Cost]
 
     def result(self, model: str, benchmark: str) -> Result | None:
         """The result of this model on this benchmark, if it was run."""
-        wanted = (model, benchmark)
-        return next((r for r in self.results if (r.model, r.benchmark) == wanted), None)
+        key = (model, benchmark)
+        return next((r for r in self.results if (r.model, r.benchmark) == key), None)

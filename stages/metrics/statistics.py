@@ -1,11 +1,11 @@
-"""Scores of sampled answers, and how far each can be trusted.
+"""Scores of sampled answers, with confidence intervals.
 
 One benchmark and one model give a matrix ``correct`` of shape [questions, samples]. Every score is
-a mean over questions of a value per question, and carries two intervals that answer two questions:
+a mean over questions of a value per question, and has two intervals:
 
-- *population*: would another set of such questions give another score? Questions are the unit
+- *population*: over questions, as if others of the same kind had been drawn. Questions are the unit
   (Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640), however often each was sampled.
-- *seeds*: would another run on these same questions? Only the draws vary; needs two draws or more.
+- *seeds*: over draws on the same questions; needs at least two draws per question.
 
 Pure functions on arrays; a probability is in [0, 1], a difference in [-1, 1].
 """
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval of level ``LEVEL`` and how it was made; NaN bounds where there is none."""
+    """An interval of level ``LEVEL`` and how it was computed; NaN bounds where undefined."""
 
     low: float
     high: float
@@ -36,7 +36,7 @@ class Interval:
 
     @classmethod
     def missing(cls, reason: str) -> Interval:
-        """No interval, and why."""
+        """An undefined interval, with the reason."""
         return cls(float("nan"), float("nan"), f"not available: {reason}")
 
 
@@ -63,10 +63,10 @@ def average(correct: ArrayLike) -> Score:
 
 
 def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> Array:
-    """Chance that k samples, drawn without replacement from n of which c are correct, hold one.
+    """Probability that k samples, drawn without replacement from n, include one of c correct ones.
 
     The unbiased estimator 1 - C(n-c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374, eq. 1),
-    elementwise with broadcasting. NaN where k > n: n samples say nothing about more than n.
+    elementwise with broadcasting. NaN where k > n.
     """
     n, c, k = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (n, c, k)))
     if np.any((c < 0) | (c > n) | (k < 1)):
@@ -90,25 +90,25 @@ def pass_score(correct: ArrayLike, k: int) -> Score:
     draws = _matrix(correct)
     n, c = draws.shape[1], draws.sum(axis=1)
     if k > n:
-        return _undefined(f"pass@{k} needs {k} samples a question, there are {n}")
+        return _undefined(f"pass@{k} needs {k} samples per question, not {n}")
     values = pass_at_k(n, c, k)
     if k == n:
-        seeds = Interval.missing(f"pass@{k} of {n} samples cannot be taken again without one")
+        seeds = Interval.missing(f"pass@{k} of {n} samples has no leave-one-out estimate")
     else:
         without_hit = pass_at_k(n - 1, np.maximum(c - 1, 0), k)
         without_miss = pass_at_k(n - 1, np.minimum(c, n - 1), k)
-        # n leave-one-out values, c of the one kind and n - c of the other: (n-1)/n * sum of squares
+        # n leave-one-out values, c of one kind and n - c of the other: (n-1)/n * sum of squares
         variances = (n - 1) / n * (c * (n - c) / n) * (without_hit - without_miss) ** 2
         seeds = _seed_interval(values, variances, n - 1, n // k)
     return Score(float(values.mean()), population_interval(values), seeds)
 
 
 def majority(votes: ArrayLike, correct: ArrayLike) -> Array:
-    """Chance that the most frequent answer is correct, along the last axis.
+    """Probability that the most frequent answer is correct, along the last axis.
 
-    ``votes``: [..., k] int, equal numbers for answers that the verifier holds equal, negative for
-    no answer, which is not a vote. A tie is broken by chance, so it gives the expectation; a
-    question nobody answered gives 0. ``correct``: [..., k], the verdict on each sample.
+    ``votes``: [..., k] int, equal numbers for answers that the verifier considers equal, negative
+    for a missing answer, which casts no vote. A tie gives the expectation over its winners; a
+    question without any answer gives 0. ``correct``: [..., k], the verdict on each sample.
     """
     votes, correct = np.asarray(votes), np.asarray(correct, np.float64)
     voted = votes >= 0
@@ -119,15 +119,15 @@ def majority(votes: ArrayLike, correct: ArrayLike) -> Array:
 
 
 def majority_score(votes: ArrayLike, correct: ArrayLike, k: int) -> Score:
-    """maj@k: majorities of disjoint blocks of k samples in the order drawn, so blocks are draws.
+    """maj@k: majorities of disjoint blocks of k samples, in the order drawn.
 
     ``votes`` as in ``majority`` and ``correct``: [questions, n]. Samples that do not fill a
-    block are left out.
+    block are ignored.
     """
     votes, correct = np.asarray(votes), _matrix(correct)
     questions, n = correct.shape
     if k > n:
-        return _undefined(f"maj@{k} needs {k} samples a question, there are {n}")
+        return _undefined(f"maj@{k} needs {k} samples per question, not {n}")
     blocks = n // k
     shape = (questions, blocks, k)
     draws = majority(votes[:, : blocks * k].reshape(shape), correct[:, : blocks * k].reshape(shape))
@@ -138,7 +138,7 @@ def majority_score(votes: ArrayLike, correct: ArrayLike, k: int) -> Score:
 
 
 def wilson_interval(p: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion p of n independent trials (n need not be whole)."""
+    """Wilson's score interval of a proportion p of n independent trials (n may be fractional)."""
     z = ndtri((1 + LEVEL) / 2)
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -146,13 +146,13 @@ def wilson_interval(p: float, n: float) -> tuple[float, float]:
 
 
 def population_interval(values: ArrayLike) -> Interval:
-    """Interval of the mean over the questions that might have been asked.
+    """Interval of the mean over the population of questions.
 
     ``values``: [questions], each question's mean. Student's t over questions; where that is
     degenerate (no spread, or a bound outside [0, 1]) Wilson's interval with the effective number
-    of trials p(1-p)/se^2, or the number of questions where there is no spread to tell.
-    Where nearly all of a few questions are hopeless (a mean of 0.05 over 30 of them) it covers
-    about 90 % rather than 95: the questions that would raise the mean are likely not among them.
+    of trials p(1-p)/se^2, or the number of questions if they have no spread.
+    With a low mean over few questions (0.05 over 30) it covers about 90 % rather than 95: the
+    questions that would raise the mean are likely not among them.
     """
     values = np.asarray(values, np.float64)
     n, p = len(values), float(np.mean(values)) if len(values) else float("nan")
@@ -167,20 +167,20 @@ def population_interval(values: ArrayLike) -> Interval:
 
 
 def seed_interval(draws: ArrayLike) -> Interval:
-    """Interval of the mean over other draws on the same questions. ``draws``: [questions, n]."""
+    """Interval of the mean over draws on the same questions. ``draws``: [questions, n]."""
     draws = _matrix(draws)
     n = draws.shape[1]
     if n < 2:
-        return Interval.missing("one sample a question does not show how samples vary")
+        return Interval.missing("one sample per question has no spread")
     return _seed_interval(draws.mean(axis=1), draws.var(axis=1, ddof=1) / n, n - 1, n)
 
 
 def _seed_interval(values: Array, variances: Array, df: int, draws: int) -> Interval:
-    """t interval with Satterthwaite's degrees of freedom from each question's own variance.
+    """t interval with Satterthwaite's degrees of freedom from per-question variances.
 
-    Where no question's draws differ, each bound assumes that the questions that could move it
-    have one common rate, which Wilson's interval bounds from their draws. (A common rate is the
-    case that leaves all draws equal most often, so this errs to the wide side.)
+    If no question's draws differ, each bound assumes that the questions that could move it share
+    one rate, which Wilson's interval bounds from their draws. (A shared rate is the case in which
+    all draws are equal most often, so the interval errs on the wide side.)
     """
     p, total = float(values.mean()), float(variances.sum())
     if total > 1e-24:
@@ -196,21 +196,21 @@ def paired_difference(a: ArrayLike, b: ArrayLike) -> Score:
     """Score of a minus score of b on the same questions. ``a``, ``b``: [questions, n_a or n_b].
 
     Population: t over the differences of question means. Seeds: both models' seed intervals
-    combined as of independent draws (an upper bound of the width where they shared their seeds).
+    combined as for independent draws (an upper bound of the width if they shared seeds).
     """
     a, b = _matrix(a), _matrix(b)
     if len(a) != len(b):
-        raise ValueError(f"a pair needs the same questions: {len(a)} and {len(b)}")
+        raise ValueError(f"paired scores need the same questions: {len(a)} and {len(b)}")
     d = a.mean(axis=1) - b.mean(axis=1)
     seeds = combine([average(a), average(b)], [1.0, -1.0], low=-1.0).seeds
     return Score(float(d.mean()), difference_interval(d), seeds)
 
 
 def difference_interval(d: ArrayLike) -> Interval:
-    """Interval of a mean difference over the questions that might have been asked: t.
+    """t interval of a mean difference over the population of questions.
 
     ``d``: [questions], differences in [-1, 1]. Where all are equal, Wilson's bound on the share
-    of questions with another difference, each of them as far off as possible.
+    of questions with another difference, each as far off as possible.
     """
     d = np.asarray(d, np.float64)
     n = len(d)
@@ -228,16 +228,18 @@ def difference_interval(d: ArrayLike) -> Interval:
 def combine(scores: list[Score], weights: list[float], low: float = 0.0) -> Score:
     """Weighted sum of independent scores: a macro-average, or a difference.
 
-    Bounds by the method of variance estimates recovery (Zou and Donner 2008), which takes
-    asymmetric intervals as they are. The sum lies in [``low``, 1].
+    Bounds by the method of variance estimates recovery (Zou and Donner 2008), which supports
+    asymmetric intervals. The sum lies in [``low``, 1].
     """
     value = float(sum(w * s.value for w, s in zip(weights, scores, strict=True)))
     parts = {"population": [s.population for s in scores], "seeds": [s.seeds for s in scores]}
     combined = {}
     for name, intervals in parts.items():
-        gone = next((i for i in intervals if np.isnan(i.low)), None)
-        if gone is not None or np.isnan(value):
-            reason = gone.method.removeprefix("not available: ") if gone else "a score is undefined"
+        missing = next((i for i in intervals if np.isnan(i.low)), None)
+        if missing is not None or np.isnan(value):
+            reason = "a score is undefined"
+            if missing is not None:
+                reason = missing.method.removeprefix("not available: ")
             combined[name] = Interval.missing(reason)
             continue
         down = [
@@ -257,14 +259,14 @@ def combine(scores: list[Score], weights: list[float], low: float = 0.0) -> Scor
 
 
 def _bound_of_none(n: int) -> float:
-    """Wilson's upper bound of a rate that was seen in none of n trials; 0 without trials."""
+    """Wilson's upper bound of a rate observed in none of n trials; 0 without trials."""
     return wilson_interval(0.0, n)[1] if n else 0.0
 
 
 def _matrix(correct: ArrayLike) -> Array:
     matrix = np.asarray(correct, np.float64)
     if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"expected [questions, samples], not empty; the shape is {matrix.shape}")
+        raise ValueError(f"expected a non-empty [questions, samples], got shape {matrix.shape}")
     return matrix
 
 

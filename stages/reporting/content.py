@@ -22,12 +22,12 @@ PUBLISHED = {
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as a percentage; a dash for none."""
+    """A share as a percentage; a dash if undefined."""
     return "–" if value is None else f"{100 * value:.{digits}f}"
 
 
 def points(value: float | None) -> str:
-    """A difference of shares in points, with its sign; a dash for none."""
+    """A difference of shares in points, with its sign; a dash if undefined."""
     if value is None:
         return "–"
     shown = f"{100 * value:+.1f}"
@@ -35,7 +35,7 @@ def points(value: float | None) -> str:
 
 
 def bounds(interval: Interval, signed: bool = False) -> str:
-    """An interval in percent or points; empty where there is none."""
+    """An interval in percent or points; empty if undefined."""
     if interval.low is None or interval.high is None:
         return ""
     show = points if signed else percent
@@ -43,7 +43,7 @@ def bounds(interval: Interval, signed: bool = False) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people read them."""
+    """Seconds in a readable unit."""
     if seconds is None:
         return "–"
     if seconds < 100:
@@ -58,8 +58,8 @@ def duration(seconds: float | None) -> str:
 def reference(evaluation: Evaluation) -> str | None:
     """The model that others are compared with.
 
-    Within an experiment it is the initial one, across experiments the final one of the first; the
-    first model where there is no such.
+    Within an experiment the initial model, across experiments the final model of the first; failing
+    that, the first model.
     """
     kind = "final" if "+" in evaluation.experiment else "initial"
     names = [m for m in evaluation.models if m.rpartition("/")[2] == kind]
@@ -67,9 +67,9 @@ def reference(evaluation: Evaluation) -> str | None:
 
 
 def headline(evaluation: Evaluation) -> dict[str, Any] | None:
-    """The result in one sentence: the last model against the reference on what matters most.
+    """The result in one sentence: the last model against the reference.
 
-    That is the mean of the mathematics benchmarks where there is one, else the first benchmark.
+    On the mean of the mathematics benchmarks if defined, else on the first benchmark.
     """
     before, after = reference(evaluation), evaluation.models[-1]
     if before is None or before == after:
@@ -124,7 +124,7 @@ def cell_of(score: Score) -> dict[str, Any]:
 
 
 def differences(evaluation: Evaluation, before: str) -> dict[str, dict[str, Pair | MacroPair]]:
-    """What each model is better by than the model `before`: by model, then by row of the table."""
+    """Differences of each model from the model `before`: by model, then by row of the table."""
     titles = {b.name: b.title for b in evaluation.benchmarks}
     found: dict[str, dict[str, Pair | MacroPair]] = {}
     for pair in evaluation.pairs:
@@ -142,7 +142,7 @@ def mean_title(group: str) -> str:
 
 
 def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Rows of the main table: a benchmark or a mean each, with a cell a model."""
+    """Rows of the main table: one per benchmark or mean, with a cell per model."""
     rows = []
     for benchmark in evaluation.benchmarks:
         results = [evaluation.result(m, benchmark.name) for m in evaluation.models]
@@ -248,24 +248,26 @@ def notes(evaluation: Evaluation) -> list[str]:
         if found.overlapping:
             said.append(
                 f"{len(found.overlapping):,} of {found.items:,} items of {titles[found.benchmark]} "
-                "share a passage of 13 words with a training question; scores without them stand "
-                "in the table."
+                "share a passage of 13 words with a training question; the table also has the "
+                "scores without them."
             )
     if evaluation.contamination is None:
-        said.append("Overlap of benchmark items with training questions was not looked for.")
+        said.append("Overlap of benchmark items with training questions was not checked.")
     if evaluation.protocol == "authors":
         said.append(
             "Protocol of the authors: responses begin with a marker that no model was trained on."
         )
     once = dict.fromkeys(titles[r.benchmark] for r in evaluation.results if r.samples == 1)
     if once:
-        said.append(f"One sample an item ({', '.join(once)}): no interval over seeds can be had.")
+        said.append(
+            f"One sample per item ({', '.join(once)}): the interval over seeds is undefined."
+        )
     return said
 
 
 RATES = {
     "truncated": "were cut at the token limit",
-    "no_answer": "hold no answer that could be read",
+    "no_answer": "have no extractable answer",
     "error": "could not be verified and count as not correct",
 }
 
@@ -274,7 +276,7 @@ RATES = {
 
 
 def ledger(costs: Iterable[Cost]) -> dict[str, Any]:
-    """The ledger: an entry an artifact with its share of all seconds, and the sums."""
+    """The cost table: one row per artifact with its share of all seconds, and the sums."""
     entries = list(costs)
     total = sum(c.seconds or 0 for c in entries)
     return {
@@ -302,7 +304,7 @@ SHARES = {
     "correct": "of the answers after a trace, by the verifier",
     "closed": "traces that end their thought",
     "too_long": "traces of weights.max_trace_tokens or more",
-    "leaking": "traces that speak of the hint, or state its answer in their first tenth",
+    "leaking": "traces that mention the hint, or state its answer in their first tenth",
 }
 COUNTS = {
     "questions": "questions",
@@ -310,9 +312,9 @@ COUNTS = {
     "traces": "traces",
     "candidates": "of them candidates",
     "candidates_of_weight_zero": "candidates of weight zero",
-    "questions_verified_by_likelihood": "questions weighed by likelihood, as nothing verifies them",
+    "questions_verified_by_likelihood": "unverifiable questions, weighted by likelihood",
     "questions_without_selected_trace": "questions without a selected trace",
-    "teacher_stands_in": "of them, the teacher's trace stands in",
+    "teacher_stands_in": "of them, replaced by the teacher's trace",
     "questions_dropped": "of them dropped",
     "selected_traces": "selected traces",
     "rows_with_sampled_answer": "of them with the first correct answer sampled",
@@ -323,7 +325,7 @@ COUNTS = {
 
 
 def shares(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Shares of weights.json: their name, the percentage, and of what it is one."""
+    """Shares of weights.json: name, percentage, and meaning."""
     found = summary.get("shares", {})
     return [
         (name.replace("_", " "), "–" if found[name] is None else f"{percent(found[name])} %", note)

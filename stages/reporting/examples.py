@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-MAX_TEXT = 48 << 20  # characters of traces that a page carries
+MAX_TEXT = 48 << 20  # characters of traces on a page
 
 
 def pack(
@@ -19,7 +19,7 @@ def pack(
     weights: pd.DataFrame,
     verdicts: pd.DataFrame | None,
 ) -> dict[str, Any]:
-    """What the browser of examples shows.
+    """Data of the example browser.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def pack(
     Returns
     -------
     dict
-        `packed`, base64 of gzip of a JSON list; `shown` and `all`, numbers of questions. Where
-        the texts are more than a page should carry, questions are taken at even distances.
+        `packed`, base64 of gzip of a JSON list; `shown` and `all`, numbers of questions. If the
+        texts exceed `MAX_TEXT`, evenly spaced questions are shown.
     """
     joined = traces.merge(weights, on=["question_id", "k"], suffixes=("", "_w")).sort_values("k")
     judged = _marks(verdicts)
@@ -40,7 +40,7 @@ def pack(
     for row in joined[TRACE_COLUMNS].itertuples(index=False):
         marks = judged.get((row.question_id, row.k), "")
         cards.setdefault(row.question_id, []).append(_card(row, marks))
-    asked = questions[questions["question_id"].isin(cards.keys())]
+    listed = questions[questions["question_id"].isin(cards.keys())]
     size = int(joined["trace"].str.len().sum())
     stride = max(1, -(-size // MAX_TEXT))
     rows = [
@@ -51,11 +51,11 @@ def pack(
             "source": question.source,
             "traces": cards[question.question_id],
         }
-        for question in asked.iloc[::stride].itertuples(index=False)
+        for question in listed.iloc[::stride].itertuples(index=False)
     ]
     text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     packed = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
-    return {"packed": packed, "shown": len(rows), "all": len(asked)}
+    return {"packed": packed, "shown": len(rows), "all": len(listed)}
 
 
 TRACE_COLUMNS = [
@@ -65,14 +65,14 @@ TRACE_COLUMNS = [
 
 
 def _marks(verdicts: pd.DataFrame | None) -> dict[tuple[str, int], str]:
-    """Verdicts on the answers of each trace, a letter each: c, i or e."""
-    found: dict[tuple[str, int], str] = {}
+    """Verdicts on the answers of each trace, one letter each: c, i or e."""
+    marks: dict[tuple[str, int], str] = {}
     if verdicts is not None:
         letters = {"correct": "c", "incorrect": "i", "error": "e"}
         for row in verdicts.sort_values("m").itertuples(index=False):
             key = (row.question_id, row.k)
-            found[key] = found.get(key, "") + letters[row.verdict]
-    return found
+            marks[key] = marks.get(key, "") + letters[row.verdict]
+    return marks
 
 
 def _card(row: Any, marks: str) -> dict[str, Any]:

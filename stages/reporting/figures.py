@@ -113,7 +113,7 @@ def _bounds(interval: Interval) -> str:
 
 
 def pass_at_k(evaluation: Evaluation) -> dict[str, go.Figure]:
-    """pass@k with its band over questions, and maj@k dotted: a panel a benchmark."""
+    """pass@k with its band over questions, and maj@k dotted: one panel per benchmark."""
     shades = colours(evaluation.models)
     panels = {}
     for benchmark in evaluation.benchmarks:
@@ -161,7 +161,7 @@ def _curves(result: Result, colour: str) -> list[go.Scatter]:
 
 
 def by_difficulty(evaluation: Evaluation) -> dict[str, go.Figure]:
-    """Score by the source's own grade of its items: a panel a benchmark that has grades."""
+    """Score by difficulty as graded by the source: one panel per benchmark with grades."""
     shades = colours(evaluation.models)
     panels = {}
     for benchmark in evaluation.benchmarks:
@@ -265,7 +265,7 @@ def trace_lengths(n_tokens: np.ndarray, closed: np.ndarray) -> go.Figure:
 
 
 def accuracy_against_weight(table: Sequence[Mapping[str, Any]]) -> go.Figure | None:
-    """Share of the training weight by a question's accuracy, ours beside rejection sampling's."""
+    """Share of the training weight by a question's accuracy, compared with rejection sampling."""
     if not table:
         return None
     total = sum(row["questions"] for row in table)

@@ -59,5 +59,5 @@ def _laid_out(figure: go.Figure) -> Any:
 
 
 def _embedded(value: Any) -> str:
-    """JSON that can stand in a script element whatever its texts hold."""
+    """JSON that is safe in a script element, whatever its texts contain."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

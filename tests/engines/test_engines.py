@@ -109,16 +109,16 @@ def test_the_model_has_no_wishes_of_its_own(tiny_model: Path, tmp_path: Path) ->
     assert drawn[0] == drawn[1]
 
 
-def test_own_noise_draws_from_the_softmax() -> None:
+def test_seeded_noise_draws_from_the_softmax() -> None:
     """20,000 draws of three tokens: shares within four standard errors of softmax(logits / T)."""
     import torch
 
-    from stages.engines.transformers import _OwnNoise
+    from stages.engines.transformers import _SeededNoise
 
     logits, n = torch.tensor([2.0, 1.0, -1.0]), 20_000
     how = Sampling(temperature=0.7, top_p=1.0, top_k=-1, max_tokens=1, stop=())
     rows = [Request((i,), [0], derive_seed(1, i), how) for i in range(n)]
-    drawn = _OwnNoise(rows, how)(torch.zeros(n, 1), logits.expand(n, 3)).argmax(-1)
+    drawn = _SeededNoise(rows, how)(torch.zeros(n, 1), logits.expand(n, 3)).argmax(-1)
     wanted = (logits / 0.7).softmax(0)
     shares = torch.bincount(drawn, minlength=3) / n
     assert ((shares - wanted).abs() < 4 * (wanted * (1 - wanted) / n).sqrt()).all()

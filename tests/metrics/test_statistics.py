@@ -33,11 +33,11 @@ def test_pass_at_k_by_hand():
     assert s.pass_at_k(4, 3, 2) == 1
 
 
-def test_pass_at_k_says_nothing_about_more_samples_than_there_are():
+def test_pass_at_k_is_undefined_for_more_samples_than_were_drawn():
     assert math.isnan(s.pass_at_k(8, 8, 9))
     score = s.pass_score([[1, 1], [1, 1]], 3)
     assert math.isnan(score.value)
-    assert "there are 2" in score.population.method
+    assert "not 2" in score.population.method
 
 
 @given(st.integers(1, 40), st.data())
@@ -156,12 +156,10 @@ def test_seed_interval_by_hand():
     assert interval.method == "t over samples"
 
 
-def test_one_sample_a_question_has_no_seed_interval_and_says_so():
+def test_one_sample_per_question_has_no_seed_interval():
     interval = s.average([[1], [0], [1]]).seeds
     assert math.isnan(interval.low)
-    assert interval.method == (
-        "not available: one sample a question does not show how samples vary"
-    )
+    assert interval.method == ("not available: one sample per question has no spread")
 
 
 def test_seed_interval_of_draws_that_all_agree_is_not_a_point():
