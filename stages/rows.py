@@ -1,7 +1,7 @@
 """Make the training rows of a model: teacher rows, and rows of selected traces with their weights.
 
 python -m stages.rows --settings S --questions Q --tokenizer DIR
-                      [--traces T --weights W [--answers A --verdicts V]] --out R
+                      [--traces T --weights W [--answers A]] --out R
 
 Without traces only teacher rows are made. `role` says for which model: `initial` and `final` learn
 prompt → z + y, the posterior hint prompt → z. Token ids of sampled traces and answers are taken as
@@ -20,6 +20,7 @@ from stages.artifacts import digests, store, tables
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
+from stages.weighting.estimators import Method
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError("--weights is needed with --traces")
         digests.same_tokenizer(args.traces, args.tokenizer)
         selected = _selected(args.traces, args.weights)
-        answers = _first_correct(args.answers, args.verdicts, settings)
+        answers = _answers(args.answers, selected, settings)
         rows = list(final_rows(questions, selected, answers, maker, settings))
     if not rows:
         raise UserError(
@@ -68,55 +69,48 @@ def main(argv: list[str] | None = None) -> None:
 
 def _selected(traces: Path, weights: Path) -> list[dict[str, Any]]:
     """Selected traces with their row weights, in order of the weights table."""
-    weighed = store.read_table(weights, tables.WEIGHTS, ["selected", "row_weight"]).to_pylist()
-    chosen = {(w["question_id"], w["k"]): w["row_weight"] for w in weighed if w["selected"]}
+    weighed = store.read_table(weights, tables.WEIGHTS, ["selected", "row_weight", "answer_m"])
+    chosen = {(w["question_id"], w["k"]): w for w in weighed.to_pylist() if w["selected"]}
     found = {}
     for shard in store.iter_tables(traces, tables.TRACES, ["token_ids", "trace"]):
         for trace in shard.to_pylist():
             key = (trace["question_id"], trace["k"])
             if key in chosen:
-                found[key] = {**trace, "row_weight": chosen[key]}
+                found[key] = {**trace, **chosen[key]}
     missing = chosen.keys() - found.keys()
     if missing:
         raise UserError(f"{traces}: selected trace {min(missing)} of {weights} is missing")
     return [found[key] for key in chosen]
 
 
-def _first_correct(
-    answers: Path | None, verdicts: Path | None, settings: StepSettings
+def _answers(
+    path: Path | None, selected: list[dict[str, Any]], settings: StepSettings
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """The first correct answer of each trace, where answers decide the weights.
+    """The sampled answers that end rows, by the trace they follow.
 
     Raises
     ------
     UserError
-        A table that it is to be found in is not given, or lacks an answer that was verified.
+        The table of answers is not given, or lacks one of them.
     """
-    if settings.weights.answer != "accuracy" or settings.role == "posterior":
+    wanted = {(t["question_id"], t["k"]): t["answer_m"] for t in selected}
+    wanted = {key: m for key, m in wanted.items() if m is not None}
+    if not wanted or settings.role == "posterior":
         return {}
-    if answers is None or verdicts is None:
-        raise UserError(
-            "--answers and --verdicts are needed with weights.answer: accuracy: a row ends with "
-            "the first correct answer of its trace"
-        )
-    judged = store.read_table(verdicts, tables.VERDICTS, ["verdict"]).to_pylist()
-    first: dict[tuple[str, int], int] = {}
-    for v in judged:
-        if v["verdict"] == "correct":
-            key = (v["question_id"], v["k"])
-            first[key] = min(v["m"], first.get(key, v["m"]))
+    if path is None:
+        raise UserError("--answers is needed: rows end with sampled answers, by the weights table")
     found = {}
-    for shard in store.iter_tables(answers, tables.ANSWERS, ["token_ids", "answer"]):
+    for shard in store.iter_tables(path, tables.ANSWERS, ["token_ids", "answer"]):
         for answer in shard.to_pylist():
             key = (answer["question_id"], answer["k"])
-            if first.get(key) == answer["m"]:
+            if wanted.get(key) == answer["m"]:
                 found[key] = answer
-    missing = first.keys() - found.keys()
+    missing = wanted.keys() - found.keys()
     if missing:
         name, k = min(missing)
         raise UserError(
-            f"{answers}: answer {first[name, k]} of question_id {name!r}, k {k} is missing, which "
-            f"{verdicts} calls correct; give the answers that were verified"
+            f"{path}: answer {wanted[name, k]} of question_id {name!r}, k {k} is missing, with "
+            "which a row ends; give the answers that were verified"
         )
     return found
 
@@ -136,7 +130,7 @@ def final_rows(
     asked = {question["question_id"]: question for question in questions}
     has_trace = {trace["question_id"] for trace in selected}
     mixed_in = settings.rows.teacher and settings.role == "final"
-    stands_in = settings.weights.no_candidate == "teacher"
+    stands_in = Method.of(settings).teacher_stands_in
     for name, question in asked.items():
         if question["trace"] is not None:
             weight = float(mixed_in) + float(stands_in and name not in has_trace)

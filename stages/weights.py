@@ -1,29 +1,34 @@
-"""Weigh every trace: log ρ from the scores and the verdicts, ρ̃ by question, and which are selected.
+"""Weigh every trace: log ρ from scores and verdicts, its normalization by question, the selection.
 
 python -m stages.weights --settings S --questions Q --traces T [--prior C] [--posterior C]
                          [--verdicts V] --out W --summary J [--by-question D]
 
-The scores may be left out where no setting reads them (`weights.ratio: none`, or traces of the
-prior), and the verdicts where `weights.answer` is not `accuracy`. The summary's figures can be had
-for each question, too.
+Scores and verdicts are optional where the variants chosen in `weights` do not need them (see
+stages/weighting/estimators.py). `--by-question` writes the summary's figures for each question.
 """
 
+import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from stages import prompts
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
-from stages.common.seeds import derive_seed
 from stages.experiments.settings import StepSettings
-from stages.experiments.settings import Weights as WeightsSettings
 from stages.running import command
-from stages.weighting import importance
 from stages.weighting.diagnostics import by_question, summarise
+from stages.weighting.estimators import Method
+from stages.weighting.leaks import leaks_hint
+from stages.weighting.weigh import weigh
+
+KEY = ["question_id", "k"]
+TEXTS_AT_ONCE = 512
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,17 +37,17 @@ def main(argv: list[str] | None = None) -> None:
     command.add_tables(parser, "questions traces", optional="prior posterior verdicts")
     parser.add_argument("--out", type=Path, required=True, help="table of weights")
     parser.add_argument("--summary", type=Path, required=True, help="JSON of counts and figures")
-    parser.add_argument("--by-question", type=Path, help="table of figures, by question")
+    parser.add_argument("--by-question", type=Path, help="table of figures by question")
     args = parser.parse_args(argv)
     settings: StepSettings = args.settings
     started = time.monotonic()
 
-    questions = store.read_table(args.questions, tables.QUESTIONS).to_pandas()
-    traces = join(args, settings, verifiable=(questions["answer_kind"] != "none").all())
-    weighed = weigh(questions, traces, settings)
-    figures = by_question(questions, weighed, settings)
+    questions = read_questions(args.questions)
+    verifiable = bool((questions["answer_kind"] != "none").all())
+    weighed = weigh(questions, join(args, settings, verifiable), settings)
+    figures = by_question(weighed, settings)
 
-    made = command.provenance(
+    provenance = command.provenance(
         "weights",
         settings,
         [args.questions, args.traces, args.prior, args.posterior, args.verdicts],
@@ -55,207 +60,146 @@ def main(argv: list[str] | None = None) -> None:
     ):
         if path is not None:
             data = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
-            store.write_table(path, table, data, made)
+            store.write_table(path, table, data, provenance)
     store.write_json(args.summary, summarise(questions, weighed, figures, settings))
 
 
-def join(args: Any, settings: StepSettings, verifiable: bool) -> pd.DataFrame:
-    """One row a trace with its scores and verdicts, joined by key.
+def read_questions(path: Path) -> pd.DataFrame:
+    """Columns question_id, answer_kind and has_trace: whether there is a teacher trace."""
+    questions = store.read_table(path, tables.QUESTIONS, ["answer_kind"]).to_pandas()
+    batches = store.iter_batches(path, tables.QUESTIONS, ["trace"], TEXTS_AT_ONCE)
+    has_trace = [pc.is_valid(batch["trace"]).to_numpy() for batch in batches]
+    return questions.assign(has_trace=np.concatenate([*has_trace, np.zeros(0, bool)]))
 
-    `verifiable` says whether all questions are: others are weighed by likelihood.
+
+def join(args: argparse.Namespace, settings: StepSettings, verifiable: bool) -> pd.DataFrame:
+    """One row per trace with its scores and verdicts, joined by key; no text and no tokens.
+
+    `verifiable` says whether all questions are. `weights.k` and `weights.m` limit what is read to
+    the first traces and answers.
 
     Raises
     ------
     UserError
         A table that the settings need is not given, or the keys of two tables differ.
     """
-    columns = ["trace", "n_tokens", "closed"]
-    traces = store.read_table(args.traces, tables.TRACES, columns).to_pandas()
+    check_given(args, settings, verifiable)
+    traces = store.read_table(args.traces, tables.TRACES, ["n_tokens", "closed", "leaking"])
+    frame = traces.to_pandas()
+    if frame["leaking"].isna().any():
+        frame["leaking"] = leaking(args.traces, args.questions)
+    frame["leaking"] = frame["leaking"].astype(bool)
+    for role in ("prior", "posterior"):
+        frame = with_scores(frame, role, getattr(args, role), args.traces)
+    frame = with_verdicts(frame, args.verdicts, settings.weights.m)
+    k = settings.weights.k
+    return frame if k is None else frame[frame["k"] < k].reset_index(drop=True)
+
+
+def check_given(args: argparse.Namespace, settings: StepSettings, verifiable: bool) -> None:
+    """Refuse to weigh without a table that the chosen variants are computed from."""
     how = settings.weights
-    ratio = "none" if settings.traces.proposal == "prior" else how.ratio
-    needed = {
-        "--prior": ratio != "none"
-        or "likelihood" in how.answer
-        or (how.answer == "accuracy" and not verifiable),
-        "--posterior": ratio != "none",
-        "--verdicts": how.answer == "accuracy" or how.normalize == "grpo",
-    }
-    given = {"--prior": args.prior, "--posterior": args.posterior, "--verdicts": args.verdicts}
-    for flag, path in given.items():
-        if needed[flag] and path is None:
+    for table in sorted(Method.of(settings).needs(verifiable)):
+        if getattr(args, table) is None:
             raise UserError(
-                f"{flag} is needed with weights.ratio: {how.ratio}, weights.answer: {how.answer}, "
-                f"weights.normalize: {how.normalize}"
+                f"--{table} is needed with weights.ratio: {how.ratio}, weights.answer: "
+                f"{how.answer}, weights.normalize: {how.normalize}"
                 + ("" if verifiable else " and questions of answer_kind none")
             )
-    scored = ["trace_logprob", "answer_logprob", "answer_n_tokens", "n_tokens"]
-    for role in ("prior", "posterior"):
-        path = given[f"--{role}"]
-        if path is None:
-            for column in scored[:3]:
-                traces[f"{role}_{column}"] = np.nan
-            continue
-        scores = store.read_table(path, tables.SCORES, scored).to_pandas()
-        _same_keys(traces, scores, args.traces, path)
-        traces = traces.merge(
-            scores.rename(columns={c: f"{role}_{c}" for c in scored}), on=["question_id", "k"]
-        )
-        _same_lengths(traces, role, args.traces, path)
-    return _with_accuracy(traces, args.verdicts)
 
 
-def _same_keys(left: pd.DataFrame, right: pd.DataFrame, left_path: Path, right_path: Path) -> None:
-    ours = pd.MultiIndex.from_frame(left[["question_id", "k"]])
-    theirs = pd.MultiIndex.from_frame(right[["question_id", "k"]])
-    for present, absent, path in ((ours, theirs, right_path), (theirs, ours, left_path)):
-        missing = present.difference(absent)
-        if len(missing):
-            raise UserError(
-                f"{path}: {len(missing)} of the traces are missing, first question_id "
-                f"{missing[0][0]!r}, k {missing[0][1]}; make it again from the same traces"
-            )
+def leaking(traces: Path, questions: Path) -> np.ndarray:
+    """Whether each trace leaks its hint, from its text: for tables without the column `leaking`."""
+    hints = hints_of(questions)
+    found = []
+    for batch in store.iter_batches(traces, tables.TRACES, ["trace"], TEXTS_AT_ONCE):
+        names = batch["question_id"].to_pylist()
+        texts = (text.as_py() for text in batch["trace"])
+        found += [leaks_hint(t, hints.get(n, "")) for n, t in zip(names, texts, strict=True)]
+    return np.array(found, bool)
 
 
-def _same_lengths(traces: pd.DataFrame, role: str, left: Path, right: Path) -> None:
-    other = traces[traces["n_tokens"] != traces[f"{role}_n_tokens"]]
+def hints_of(questions: Path) -> Mapping[str, str]:
+    """The answer of each question, or its solution where it has none."""
+    columns = ["answer", "answer_kind", "solution"]
+    rows = store.read_table(questions, tables.QUESTIONS, columns).to_pylist()
+    return {row["question_id"]: prompts.hint_of(row, "answer") for row in rows}
+
+
+def with_scores(traces: pd.DataFrame, role: str, path: Path | None, origin: Path) -> pd.DataFrame:
+    """Add the scores of a model as columns `<role>_...`; all NaN where no table is given."""
+    columns = ["trace_logprob", "answer_logprob", "answer_n_tokens"]
+    names = {column: f"{role}_{column}" for column in columns}
+    if path is None:
+        return traces.assign(**dict.fromkeys(names.values(), np.nan))
+    scores = store.read_table(path, tables.SCORES, [*columns, "n_tokens"]).to_pandas()
+    scores = scores.rename(columns={**names, "n_tokens": "scored_tokens"})
+    _same_keys(traces, scores, path, origin)
+    joined = traces.merge(scores, on=KEY)
+    other = joined[joined["n_tokens"] != joined["scored_tokens"]]
     if len(other):
         row = other.iloc[0]
         raise UserError(
-            f"{right}: the trace of question_id {row['question_id']!r}, k {row['k']} has "
-            f"{row[f'{role}_n_tokens']} tokens, in {left} it has {row['n_tokens']}; score it again"
+            f"{path}: question_id {row['question_id']!r}, k {row['k']} has {row['scored_tokens']} "
+            f"tokens, but {row['n_tokens']} in {origin}; run the step scores again"
         )
+    return joined.drop(columns="scored_tokens")
 
 
-def _with_accuracy(traces: pd.DataFrame, path: Path | None) -> pd.DataFrame:
-    """Add accuracy, number of verdicts and of verifier errors; all NaN where no table is given."""
-    key = ["question_id", "k"]
+def _same_keys(traces: pd.DataFrame, scores: pd.DataFrame, path: Path, origin: Path) -> None:
+    for present, other, where in ((traces, scores, path), (scores, traces, origin)):
+        missing = _not_in(present, other)
+        if len(missing):
+            row = missing.iloc[0]
+            raise UserError(
+                f"{where}: {len(missing)} of the traces are missing, first question_id "
+                f"{row['question_id']!r}, k {row['k']}; run its step again on the same traces"
+            )
+
+
+def _not_in(left: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `left` whose key is not in `right`."""
+    marked = left.merge(right[KEY], on=KEY, how="left", indicator=True)
+    return marked[marked["_merge"] == "left_only"]
+
+
+def with_verdicts(traces: pd.DataFrame, path: Path | None, m: int | None) -> pd.DataFrame:
+    """Add accuracy, first_correct, n_verdicts and n_errors, over the first `m` answers of a trace.
+
+    All are NaN where no table is given; accuracy also for a trace without answers, and
+    first_correct (its smallest m) for one without a correct answer.
+    """
+    columns = ["accuracy", "first_correct", "n_verdicts", "n_errors"]
     if path is None:
-        return traces.assign(accuracy=np.nan, n_verdicts=np.nan, n_errors=np.nan)
-    verdicts = store.read_table(path, tables.VERDICTS, ["verdict"]).to_pandas()
-    strange = verdicts.merge(traces[key], on=key, how="left", indicator=True)
-    strange = strange[strange["_merge"] == "left_only"]
-    if len(strange):
-        row = strange.iloc[0]
-        raise UserError(
-            f"{path}: question_id {row['question_id']!r}, k {row['k']} is no trace of this table"
+        return traces.assign(**dict.fromkeys(columns, np.nan))
+    verdicts = store.read_table(path, tables.VERDICTS, ["verdict"])
+    if m is not None:
+        verdicts = verdicts.filter(pc.less(verdicts["m"], m))
+    correct = pc.equal(verdicts["verdict"], "correct")
+    error = pc.equal(verdicts["verdict"], "error")
+    nothing = pa.scalar(None, verdicts["m"].type)
+    counts = (
+        verdicts.drop(["verdict"])
+        .append_column("n_correct", correct.cast(pa.int32()))
+        .append_column("n_errors", error.cast(pa.int32()))
+        .append_column("first_correct", pc.if_else(correct, verdicts["m"], nothing))
+        .group_by(KEY)
+        .aggregate(
+            [("n_correct", "sum"), ("n_errors", "sum"), ("first_correct", "min"), ("m", "count")]
         )
-    counted = (
-        verdicts.assign(
-            accuracy=verdicts["verdict"] == "correct", n_errors=verdicts["verdict"] == "error"
-        )
-        .groupby(key)
-        .agg(accuracy=("accuracy", "mean"), n_errors=("n_errors", "sum"), n_verdicts=("m", "size"))
+        .rename_columns([*KEY, "n_correct", "n_errors", "first_correct", "n_verdicts"])
+        .to_pandas()
     )
-    return traces.merge(counted, on=key, how="left").fillna({"n_errors": 0, "n_verdicts": 0})
-
-
-def weigh(questions: pd.DataFrame, traces: pd.DataFrame, settings: StepSettings) -> pd.DataFrame:
-    """Columns of the `weights` table for joined traces, beside the columns that they came with.
-
-    Parameters
-    ----------
-    questions : DataFrame
-        The `questions` table.
-    traces : DataFrame
-        As made by `join`.
-    settings : StepSettings
-        Sections `traces` and `weights`, and `seed` and `round`.
-
-    Returns
-    -------
-    DataFrame
-        In order of the questions, then of k.
-    """
-    how = settings.weights
-    order = {name: position for position, name in enumerate(questions["question_id"])}
-    position = traces["question_id"].map(order)
-    if position.isna().any():
-        name = traces["question_id"][position.isna()].iloc[0]
-        raise UserError(f"a trace's question_id {name!r} is not in the table of questions")
-    done = traces.assign(position=position).sort_values(["position", "k"], ignore_index=True)
-    group = np.unique(done["position"], return_inverse=True)[1]
-    kind = questions.set_index("question_id")["answer_kind"]
-    done["unverifiable"] = done["question_id"].map(kind) == "none"
-    done["fallback"] = done["unverifiable"] & (how.answer == "accuracy")
-    _check_verdicts(done)
-
-    done["log_ratio"] = _log_ratio(done, settings)
-    done["log_answer"] = _log_answer(done, how)
-    done["excluded"] = _excluded(done, how)
-    done["candidate"] = done["excluded"].isna()
-    log_rho = (done["log_ratio"] + done["log_answer"]).to_numpy()
-    done["log_rho"] = np.where(done["candidate"], log_rho, np.nan)
-    counted = np.where(done["candidate"], log_rho, -np.inf)
-    names = done["question_id"].drop_duplicates()
-    uniform = np.array([_uniform(settings, name) for name in names])
-    try:
-        done["weight"] = importance.normalized(
-            how.normalize, counted, group, done["accuracy"].fillna(0.0).to_numpy()
-        )
-    except OverflowError:
+    strays = _not_in(counts, traces)
+    if len(strays):
+        row = strays.iloc[0]
         raise UserError(
-            f"weights overflow with weights.ratio: {how.ratio} and weights.normalize: "
-            f"{how.normalize}; set weights.normalize: question or weights.ratio: geometric_mean"
-        ) from None
-    done["row_weight"] = importance.select(
-        how.select, done["weight"].to_numpy(), counted, group, uniform
-    )
-    done["selected"] = done["row_weight"] > 0
-    return done
-
-
-def _check_verdicts(traces: pd.DataFrame) -> None:
-    """Refuse a table of verdicts that passes over an answer which was to be sampled.
-
-    All closed traces that can be verified have as many answers: M.
-    """
-    if traces["n_verdicts"].isna().all():  # no table was given
-        return
-    m = max(1, traces["n_verdicts"].max())
-    missing = traces[traces["closed"] & ~traces["unverifiable"] & (traces["n_verdicts"] < m)]
-    if len(missing):
-        row = missing.iloc[0]
-        raise UserError(
-            f"the verdicts on question_id {row['question_id']!r}, k {row['k']} are "
-            f"{row['n_verdicts']:.0f} of {m:.0f}, and so with {len(missing) - 1} more closed "
-            "traces; make answers and verdicts again"
+            f"{path}: question_id {row['question_id']!r}, k {row['k']} is not in the table of "
+            "traces; give the traces that were answered"
         )
-
-
-def _log_ratio(traces: pd.DataFrame, settings: StepSettings) -> np.ndarray:
-    kind = "none" if settings.traces.proposal == "prior" else settings.weights.ratio
-    prior, posterior = traces["prior_trace_logprob"], traces["posterior_trace_logprob"]
-    n_tokens = traces["n_tokens"].clip(lower=1)  # an empty trace is open, and no candidate
-    return importance.log_ratio(kind, prior.to_numpy(), posterior.to_numpy(), n_tokens.to_numpy())
-
-
-def _log_answer(traces: pd.DataFrame, how: WeightsSettings) -> np.ndarray:
-    def term(kind: str) -> np.ndarray:
-        return importance.log_answer(
-            kind,
-            traces["accuracy"].fillna(0.0).to_numpy(),
-            traces["prior_answer_logprob"].to_numpy(),
-            traces["prior_answer_n_tokens"].to_numpy(),
-        )
-
-    if not traces["fallback"].any():
-        return term(how.answer)
-    return np.where(traces["fallback"], term("geometric_likelihood"), term(how.answer))
-
-
-def _excluded(traces: pd.DataFrame, how: WeightsSettings) -> pd.Series:
-    """Why each trace is no candidate, or null; the first reason that fits."""
-    # an open trace has no answer, so that it can only be trained on where no answer term is taken
-    open_ = ~traces["closed"] & (how.require_closed | traces["log_answer"].isna())
-    too_long = traces["n_tokens"] >= how.max_trace_tokens
-    unscored = traces["log_ratio"].isna() | traces["log_answer"].isna()
-    reason = np.select([too_long, open_, unscored], ["too_long", "open", "unscored"], default="")
-    return pd.Series(reason, index=traces.index, dtype=object).where(reason != "", None)
-
-
-def _uniform(settings: StepSettings, question_id: str) -> float:
-    seed = derive_seed(settings.seed, "resample", settings.round, question_id)
-    return seed / 2**63
+    counts["accuracy"] = counts["n_correct"] / counts["n_verdicts"]
+    joined = traces.merge(counts[[*KEY, *columns]], on=KEY, how="left")
+    return joined.fillna({"n_errors": 0, "n_verdicts": 0})
 
 
 if __name__ == "__main__":

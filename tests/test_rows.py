@@ -36,9 +36,9 @@ def write(folder: Path, table: tables.Table, records: list[dict]) -> Path:
 
 @pytest.fixture
 def files(tmp_path: Path, encode) -> dict[str, Path]:
-    """One trace a question: a's and c's are selected; each has a wrong and two right answers."""
+    """One trace per question: a's and c's are selected; answer 1 of each is the first correct."""
     full = [{**q, "answer_kind": "math", "source": "test", "solution": None} for q in QUESTIONS]
-    traces, weights, answers, verdicts = [], [], [], []
+    traces, weights, answers = [], [], []
     for q in QUESTIONS:
         key = {"question_id": q["question_id"], "k": 0}
         text = f"0+{q['question'][0]}={END}"
@@ -49,21 +49,19 @@ def files(tmp_path: Path, encode) -> dict[str, Path]:
         judged = {"accuracy": 2 / 3, "log_ratio": 0.0, "log_answer": 0.0, "log_rho": 0.0}
         weights.append(
             {**key, **judged, "n_tokens": len(ids), "weight": 0.5, "candidate": True}
-            | {"selected": chosen, "row_weight": 0.5 * chosen}
+            | {"selected": chosen, "row_weight": 0.5 * chosen, "answer_m": 1}
         )
-        for m, verdict in enumerate(["incorrect", "correct", "correct"]):
+        for m in range(3):
             text = rf"\boxed{{{m}}}{prompts.END_SOLUTION}"
             ids = encode(text)
             answers.append(
                 {**key, **common, "m": m, "token_ids": ids, "answer": text, "n_tokens": len(ids)}
             )
-            verdicts.append({**key, "m": m, "verdict": verdict, "seconds": 0.0})
     return {
         "questions": write(tmp_path, tables.QUESTIONS, full),
         "traces": write(tmp_path, tables.TRACES, traces),
         "weights": write(tmp_path, tables.WEIGHTS, weights),
         "answers": write(tmp_path, tables.ANSWERS, answers[::-1]),
-        "verdicts": write(tmp_path, tables.VERDICTS, verdicts[::-1]),
     }
 
 
@@ -129,6 +127,12 @@ def test_rows_of_the_final_model(files, tiny_model: Path, encode) -> None:
             {"rows": {"teacher": False}, "weights": {"no_candidate": "drop"}},
             [("a", 0.5), ("c", 0.5)],
         ),
+        # without a selected trace b weighs 0: only normalize: question gives it a stand-in unasked
+        ({"weights": {"normalize": "grpo"}}, [("a", 1.0), ("b", 1.0), ("a", 0.5), ("c", 0.5)]),
+        (
+            {"weights": {"normalize": "none", "no_candidate": "teacher"}},
+            [("a", 1.0), ("b", 2.0), ("a", 0.5), ("c", 0.5)],
+        ),
     ],
 )
 def test_teacher_rows_are_mixed_in_and_stand_in_as_set(
@@ -139,8 +143,8 @@ def test_teacher_rows_are_mixed_in_and_stand_in_as_set(
 
 
 def test_answers_are_needed_where_rows_end_with_them(files, tiny_model: Path) -> None:
-    lacking = {name: path for name, path in files.items() if name != "verdicts"}
-    with pytest.raises(UserError, match="--answers and --verdicts are needed"):
+    lacking = {name: path for name, path in files.items() if name != "answers"}
+    with pytest.raises(UserError, match="--answers is needed"):
         make(lacking, tiny_model)
     kept = [
         a
@@ -152,8 +156,14 @@ def test_answers_are_needed_where_rows_end_with_them(files, tiny_model: Path) ->
         make(files, tiny_model)
 
 
-def test_without_accuracy_the_answer_is_the_reference_solution(files, tiny_model: Path) -> None:
-    made = make(files, tiny_model, weights={"answer": "geometric_likelihood"})
+def test_a_row_without_a_sampled_answer_ends_with_the_reference_solution(
+    files, tiny_model: Path
+) -> None:
+    weights = store.read_table(files["weights"], tables.WEIGHTS).to_pylist()
+    files["weights"] = write(
+        files["weights"].parent, tables.WEIGHTS, [{**w, "answer_m": None} for w in weights]
+    )
+    made = make({name: files[name] for name in ("questions", "traces", "weights")}, tiny_model)
     assert made[-1]["response"].endswith(
         rf"<|begin_of_solution|>\boxed{{6}}<|end_of_solution|>{EOS}"
     )

@@ -27,7 +27,7 @@ from stages import weights
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
-from stages.weighting import importance
+from stages.weighting.weigh import weigh as weigh_traces
 
 E = math.exp
 EXACT = 1e-9  # asked for by the project; float64 sums of these numbers err by about 1e-16
@@ -53,13 +53,13 @@ def questions(kind: str = "math", traced: str = "ab") -> pd.DataFrame:
         }
         for q in "abc"
     ]
-    return pa.Table.from_pylist(rows, schema=tables.QUESTIONS.schema).to_pandas()
+    asked = pa.Table.from_pylist(rows, schema=tables.QUESTIONS.schema).to_pandas()
+    return asked.assign(has_trace=asked["trace"].notna())
 
 
 def joined(**columns: list) -> pd.DataFrame:
     """The example as `weights.join` gives it, with columns replaced."""
     frame = pd.DataFrame(KEYS, columns=["question_id", "k"]).assign(
-        trace="some thought",
         n_tokens=LENGTH,
         closed=True,
         prior_trace_logprob=np.array(PRIOR, float),
@@ -67,16 +67,19 @@ def joined(**columns: list) -> pd.DataFrame:
         prior_answer_logprob=np.array([s for s, _ in SOLUTION], float),
         prior_answer_n_tokens=[n for _, n in SOLUTION],
         accuracy=ACCURACY,
+        first_correct=[0 if a else np.nan for a in ACCURACY],
         n_verdicts=4,
         n_errors=0,
     )
     return frame.assign(**columns)
 
 
-def weigh(frame: pd.DataFrame | None = None, kind: str = "math", **settings: str) -> pd.DataFrame:
+def weigh(
+    frame: pd.DataFrame | None = None, kind: str = "math", **settings: object
+) -> pd.DataFrame:
     proposal = settings.pop("proposal", "posterior")
     given = StepSettings.model_validate({"weights": settings, "traces": {"proposal": proposal}})
-    return weights.weigh(questions(kind), joined() if frame is None else frame, given)
+    return weigh_traces(questions(kind), joined() if frame is None else frame, given)
 
 
 GEOMETRIC = [0.2, -0.2, 0.0, -0.4, -0.4, 0.2, 0.0, 0.1, 0.2]
@@ -159,14 +162,6 @@ def test_resampling_draws_one_trace_a_question() -> None:
     assert set(weighed["row_weight"]) == {0.0, 1.0}
 
 
-def test_resampling_draws_by_the_weight() -> None:
-    log_rho, group = np.log([A0, A1, 0.1]), np.zeros(3, np.int64)
-    weight = importance.normalized("question", log_rho, group, np.ones(3))
-    grid = (np.arange(1000) + 0.5) / 1000
-    rows = [importance.select("resample", weight, log_rho, group, np.array([u])) for u in grid]
-    np.testing.assert_allclose(np.mean(rows, axis=0), weight, rtol=0, atol=1e-3)  # the grid's step
-
-
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -220,13 +215,24 @@ def test_a_trace_without_a_score_is_no_candidate() -> None:
     assert weighed["weight"][1] == 1.0
 
 
+def test_a_question_without_a_correct_answer_may_take_its_best_trace_by_likelihood() -> None:
+    """Of c, k = 2 has ratio 0.2 and geometric likelihood -1, k = 0 and 1 have -2 and less."""
+    weighed = weigh(no_candidate="likelihood")
+    assert list(weighed["row_weight"]) == [0, 1, 0, 1, 0, 0, 0, 0, 1]
+    assert list(weighed["stands_in"]) == [False] * 8 + [True]
+    assert list(weighed["answer_m"].isna()) == [False, False, True, False, False, *[True] * 4]
+    assert weighed["weight"][8] == 0  # the importance weight stays what it is
+    excluded = weigh(joined(closed=[True] * 6 + [False] * 3), no_candidate="likelihood")
+    assert excluded["selected"].sum() == 2
+
+
 def test_questions_that_cannot_be_verified_use_the_likelihood() -> None:
     weighed = weigh(joined(accuracy=np.nan, n_verdicts=0), kind="none")
-    assert weighed["fallback"].all()
+    assert weighed["by_likelihood"].all()
     np.testing.assert_allclose(weighed["log_answer"][:3], [-2, -0.5, -1], atol=EXACT)
 
 
-def test_weights_that_overflow_are_refused_with_a_mend() -> None:
+def test_weights_that_overflow_are_refused_with_a_remedy() -> None:
     with pytest.raises(UserError, match="normalize: question"):
         weigh(joined(prior_trace_logprob=np.full(9, 1e4)), ratio="full", normalize="none")
 
@@ -296,6 +302,7 @@ def test_the_step_joins_by_key_and_counts_every_rule(
         "questions_verified_by_likelihood": 0,
         "questions_without_selected_trace": 1,
         "teacher_stands_in": 0,
+        "best_by_likelihood_stands_in": 0,
         "questions_dropped": 1,
         "questions_of_accuracy_0_or_1": 1,
         "selected_traces": 2,
@@ -370,6 +377,57 @@ def test_easy_questions_weigh_more_under_rejection_sampling(
     assert table[0.5]["rejection_sampling_share"] == pytest.approx(0.75)
 
 
+def test_the_first_traces_and_answers_are_weighed_as_if_no_more_had_been_drawn(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Of four verdicts on a trace, the correct ones come first: 2 of 4 are 2 of 2."""
+    weighed, summary = run(files, tmp_path, weights={"k": 2, "m": 2})
+    assert list(zip(weighed["question_id"], weighed["k"], strict=True)) == [
+        (q, k) for q, k in KEYS if k < 2
+    ]
+    assert list(weighed["accuracy"]) == [1, 1, 0.5, 0.5, 0, 0]
+    assert [row["k"] for row in summary["bounds"]] == [1, 2]
+    assert summary["counts"]["answers_verified"] == 12
+
+    for name, table in (("traces", tables.TRACES), ("prior", tables.SCORES)):
+        data = store.read_table(files[name], table).to_pylist()
+        files[name] = write(tmp_path, table, [row for row in data if row["k"] < 2])
+    posterior = store.read_table(files["posterior"], tables.SCORES).to_pylist()
+    files["posterior"] = write(tmp_path, tables.SCORES, [r for r in posterior if r["k"] < 2])
+    verdicts = store.read_table(files["verdicts"], tables.VERDICTS).to_pylist()
+    files["verdicts"] = write(
+        tmp_path, tables.VERDICTS, [v for v in verdicts if v["k"] < 2 and v["m"] < 2]
+    )
+    alone, its_summary = run(files, tmp_path)
+    pd.testing.assert_frame_equal(alone, weighed)
+    assert its_summary == summary
+
+
+def test_the_first_correct_answer_ends_the_row(files: dict[str, Path], tmp_path: Path) -> None:
+    verdicts = store.read_table(files["verdicts"], tables.VERDICTS).to_pylist()
+    turned = [{**v, "m": 3 - v["m"]} for v in verdicts]  # a, k = 0: answers 2 and 3 are correct
+    files["verdicts"] = write(tmp_path, tables.VERDICTS, turned)
+    weighed, _ = run(files, tmp_path)
+    found = store.read_table(tmp_path / "out.parquet", tables.WEIGHTS)["answer_m"].to_pylist()
+    assert found == [2, 0, None, 3, 3, None, None, None, None]
+    weighed, _ = run(files, tmp_path, weights={"answer": "likelihood"})
+    assert weighed["answer_m"].isna().all()
+
+
+def test_leaking_traces_are_counted_from_the_column_or_else_from_the_text(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    traces = store.read_table(files["traces"], tables.TRACES).to_pylist()
+    for row, text in zip(
+        traces, ["the hint says so", "7" + 20 * " so", "so it is 7"], strict=False
+    ):
+        row["trace"] = text
+    files["traces"] = write(tmp_path, tables.TRACES, traces)
+    assert run(files, tmp_path)[1]["shares"]["leaking"] == pytest.approx(2 / 9)
+    files["traces"] = write(tmp_path, tables.TRACES, [{**t, "leaking": True} for t in traces])
+    assert run(files, tmp_path)[1]["shares"]["leaking"] == 1
+
+
 @pytest.mark.parametrize("name", ["prior", "verdicts"])
 def test_a_table_that_is_needed_must_be_given(
     files: dict[str, Path], tmp_path: Path, name: str
@@ -410,7 +468,7 @@ def test_verdicts_that_pass_over_a_trace_are_refused(
 ) -> None:
     """Four of a trace, one of four, and all."""
     data = store.read_table(files["verdicts"], tables.VERDICTS)
-    for passed_over, message in ((4, "are 0 of 4"), (1, "are 3 of 4"), (36, "are 0 of 1")):
+    for passed_over, message in ((4, "0 of 4"), (1, "3 of 4"), (36, "0 of 1")):
         store.write_table(files["verdicts"], tables.VERDICTS, data.slice(passed_over), {})
-        with pytest.raises(UserError, match=f"the verdicts on question_id '[ac]'.* {message}"):
+        with pytest.raises(UserError, match=f"question_id '[ac]', k . has {message} verdicts"):
             run(files, tmp_path)

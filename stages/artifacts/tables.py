@@ -82,6 +82,12 @@ TRACES = Table(
         Column("n_tokens", COUNT, "Length of `token_ids`."),
         _FINISH,
         Column("closed", pa.bool_(), "Whether the trace ends with the end-of-thought marker."),
+        Column(
+            "leaking",
+            pa.bool_(),
+            "Whether it mentions a hint, or states the reference answer in its first tenth.",
+            optional=True,
+        ),
     ),
 )
 
@@ -166,6 +172,12 @@ WEIGHTS = Table(
         Column("excluded", TEXT, "Why it may not: open, too_long, unscored.", optional=True),
         Column("selected", pa.bool_(), "Whether a training row is made of it."),
         Column("row_weight", pa.float64(), "Weight of that row in the loss; 0 if not selected."),
+        Column(
+            "answer_m",
+            COUNT,
+            "Sampled answer that ends that row; null: the reference solution does.",
+            optional=True,
+        ),
     ),
 )
 

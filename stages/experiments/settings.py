@@ -192,9 +192,18 @@ class Weights(Section):
     answer: Literal["accuracy", "geometric_likelihood", "likelihood", "none"] = "accuracy"
     normalize: Literal["question", "none", "grpo"] = "question"
     select: Literal["best", "all", "resample"] = "best"
-    max_trace_tokens: Positive = Field(28000, description="traces this long are no candidates")
-    require_closed: bool = Field(True, description="open traces are no candidates")
-    no_candidate: Literal["teacher", "drop"] = "teacher"
+    max_trace_tokens: Positive = Field(
+        28000, description="traces of this length or longer are not candidates"
+    )
+    require_closed: bool = Field(True, description="open traces are not candidates")
+    no_candidate: Literal["teacher", "likelihood", "drop"] | None = Field(
+        None,
+        description="for a question without a selected trace: its teacher trace; its best trace "
+        "by geometric likelihood, else its teacher trace; or nothing. Default: teacher with "
+        "normalize: question, drop with the others, whose weight 0 is meant",
+    )
+    k: Positive | None = Field(None, description="weigh the first k traces only; default: all")
+    m: Positive | None = Field(None, description="and their first m answers only; default: all")
 
 
 class Rows(Section):
@@ -286,6 +295,18 @@ class Experiment(Section):
     gpus: Gpus = Gpus()
 
     @model_validator(mode="after")
+    def _weighs_what_is_drawn(self) -> "Experiment":
+        for weighed, drawn, limit, number in (
+            ("weights.k", "traces.k", self.weights.k, self.traces.k),
+            ("weights.m", "answers.m", self.weights.m, self.answers.m),
+        ):
+            if limit is not None and limit > number:
+                raise ValueError(
+                    f"{weighed} is {limit}, but {drawn} is {number}; set {drawn} to {limit} or more"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _answers_for_accuracy(self) -> "Experiment":
         needs = self.weights.answer == "accuracy" or self.weights.normalize == "grpo"
         if needs and self.answers.m == 0:
@@ -303,6 +324,10 @@ class StepSettings(Experiment):
     role: Literal["initial", "posterior", "final"] = Field(
         "final", description="model that rows are made for"
     )
+
+    @model_validator(mode="after")
+    def _weighs_what_is_drawn(self) -> "StepSettings":
+        return self  # a step is given the settings that it reads: weights.k, but not traces.k
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -1,44 +1,34 @@
-"""What the weights stage reports about itself: counts of every rule, shares, and bounds."""
+"""What the weights step reports: counts of every edge rule, shares of traces, and bounds."""
 
-import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from stages import prompts
-from stages.experiments.settings import StepSettings
 from stages.weighting import importance
+from stages.weighting.estimators import Method
+from stages.weighting.importance import Array, Groups
 
-LEAK_WORDS = re.compile(r"\bhints?\b|\b(?:given|provided|reference) answer\b", re.IGNORECASE)
+if TYPE_CHECKING:
+    from stages.experiments.settings import StepSettings
+
 ACCURACY_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def by_question(
-    questions: pd.DataFrame, weighed: pd.DataFrame, settings: StepSettings
-) -> pd.DataFrame:
-    """The `diagnostics` table: figures of every question that has traces.
+def by_question(weighed: pd.DataFrame, settings: "StepSettings") -> pd.DataFrame:
+    """The `diagnostics` table: one row per question that has traces.
 
     Parameters
     ----------
-    questions : DataFrame
-        The `questions` table.
     weighed : DataFrame
-        As made by `weights.weigh`.
+        As returned by `weigh`, with a column `leaking`.
     settings : StepSettings
-        As given to it.
+        The settings it was weighed with.
     """
-    group = np.unique(weighed["position"], return_inverse=True)[1]
+    group = np.unique(weighed["position"], return_inverse=True)[1].astype(np.int64)
     log_rho = weighed["log_rho"].fillna(-np.inf).to_numpy()
-    asked = questions.set_index("question_id").to_dict("index")
-    hints = {name: prompts.hint_of(_nulls(asked[name]), "answer") for name in asked}
-    leaks = [
-        leaks_hint(trace, hints[name])
-        for name, trace in zip(weighed["question_id"], weighed["trace"], strict=True)
-    ]
     traces = weighed.assign(
-        leaking=leaks,
         too_long=weighed["n_tokens"] >= settings.weights.max_trace_tokens,
         accuracy=_accuracy(weighed),
     )
@@ -63,22 +53,24 @@ def _accuracy(weighed: pd.DataFrame) -> pd.Series:
 
 
 def summarise(
-    questions: pd.DataFrame, weighed: pd.DataFrame, figures: pd.DataFrame, settings: StepSettings
+    questions: pd.DataFrame, weighed: pd.DataFrame, figures: pd.DataFrame, settings: "StepSettings"
 ) -> dict[str, Any]:
-    """The summary that stands in weights.json.
+    """The summary in weights.json.
 
     Parameters
     ----------
-    questions, weighed, settings
+    questions : DataFrame
+        Columns question_id and has_trace (whether it has a teacher trace).
+    weighed, settings
         As for `by_question`.
     figures : DataFrame
-        As made by it.
+        As returned by it.
 
     Returns
     -------
     dict
         `counts` of every edge rule of METHOD.md, `shares` of traces, `effective_sample_size`,
-        `bounds` (IWAE-k in nats) and `accuracy_against_weight`; JSON-ready, without NaN.
+        `bounds` (IWAE-k in nats) and `accuracy_against_weight`; ready for JSON, without NaN.
     """
     ess = figures["effective_sample_size"].to_numpy()
     return {
@@ -91,27 +83,27 @@ def summarise(
 
 
 def _counts(
-    questions: pd.DataFrame, weighed: pd.DataFrame, figures: pd.DataFrame, settings: StepSettings
+    questions: pd.DataFrame, weighed: pd.DataFrame, figures: pd.DataFrame, settings: "StepSettings"
 ) -> dict[str, Any]:
-    how = settings.weights
     chosen = weighed[weighed["selected"]]
     without = questions[~questions["question_id"].isin(chosen["question_id"])]
-    stands_in = without["trace"].notna() & (how.no_candidate == "teacher")
+    stands_in = without["has_trace"] & Method.of(settings).teacher_stands_in
     excluded = weighed["excluded"].value_counts()
     with_answer = 0 if settings.role == "posterior" else len(chosen)  # it learns the trace alone
-    sampled = int((~chosen["fallback"]).sum()) if with_answer and how.answer == "accuracy" else 0
+    sampled = int(chosen["answer_m"].notna().sum()) if with_answer else 0
     return {
         "questions": len(questions),
-        "questions_without_teacher_trace": int(questions["trace"].isna().sum()),
+        "questions_without_teacher_trace": int((~questions["has_trace"]).sum()),
         "traces": len(weighed),
         "candidates": int(weighed["candidate"].sum()),
         "excluded": {why: int(excluded.get(why, 0)) for why in ("too_long", "open", "unscored")},
         "candidates_of_weight_zero": int((weighed["candidate"] & (weighed["weight"] == 0)).sum()),
         "questions_verified_by_likelihood": int(
-            weighed.groupby("question_id")["fallback"].any().sum()
+            weighed.groupby("question_id")["by_likelihood"].any().sum()
         ),
         "questions_without_selected_trace": len(without),
         "teacher_stands_in": int(stands_in.sum()),
+        "best_by_likelihood_stands_in": int(weighed["stands_in"].sum()),
         "questions_dropped": int((~stands_in).sum()),
         "questions_of_accuracy_0_or_1": int(figures["accuracy"].isin([0.0, 1.0]).sum()),
         "selected_traces": len(chosen),
@@ -132,19 +124,6 @@ def _shares(weighed: pd.DataFrame, figures: pd.DataFrame) -> dict[str, float | N
     return {"correct": float(answered.mean()) if len(answered) else None, **each}
 
 
-def _nulls(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a DataFrame with its nulls as such; no column of questions holds numbers."""
-    return {name: None if isinstance(value, float) else value for name, value in row.items()}
-
-
-def leaks_hint(trace: str, answer: str) -> bool:
-    """Whether a trace speaks of its hint, or states the answer in its first tenth."""
-    if LEAK_WORDS.search(trace):
-        return True
-    stated = re.compile(rf"(?<!\w){re.escape(answer.strip())}(?!\w)")
-    return bool(answer.strip()) and stated.search(trace[: len(trace) // 10]) is not None
-
-
 def _spread(values: np.ndarray) -> dict[str, float | None]:
     if not len(values):
         return {"mean": None, "p10": None, "median": None, "p90": None}
@@ -152,35 +131,36 @@ def _spread(values: np.ndarray) -> dict[str, float | None]:
     return {"mean": values.mean(), "p10": p10, "median": median, "p90": p90}
 
 
-def question_bounds(weighed: pd.DataFrame, group: np.ndarray) -> list[np.ndarray]:
-    """IWAE-k of each question for k = 1..K, by whole-sequence ratios whatever `weights.ratio` is.
+def question_bounds(weighed: pd.DataFrame, group: Groups) -> list[Array]:
+    """IWAE-k of each question for k = 1..K, with whole-sequence ratios whatever `weights.ratio` is.
 
     The answer term is log accuracy where answers were verified, else the log-likelihood of y'. A
-    trace without an answer has ρ = 0.
+    trace without an answer has ρ = 0. Traces of the prior have no posterior score: ratio 1.
     """
-    full = importance.log_ratio(
-        "full",
-        weighed["prior_trace_logprob"].to_numpy(),
-        weighed["posterior_trace_logprob"].to_numpy(),
-        weighed["n_tokens"].to_numpy(),
-    )
-    if weighed["posterior_trace_logprob"].isna().all():  # traces of the prior: no ratio
-        full = np.zeros(len(weighed))
+    if weighed["posterior_trace_logprob"].isna().all():
+        log_ratio = np.zeros(len(weighed))
+    else:
+        log_ratio = (weighed["prior_trace_logprob"] - weighed["posterior_trace_logprob"]).to_numpy()
     with np.errstate(divide="ignore"):
         answer = np.log(weighed["accuracy"].to_numpy())
     answer = np.where(weighed["accuracy"].isna(), weighed["prior_answer_logprob"], answer)
-    log_rho = np.where(weighed["closed"], full + answer, -np.inf)
-    log_rho = np.where(np.isnan(log_rho), -np.inf, log_rho)
-    firsts = importance.first_of_each(group)
-    return [importance.iwae_bounds(rho) for rho in np.split(log_rho, firsts[1:])]
+    log_rho = np.where(weighed["closed"], log_ratio + answer, -np.inf)
+    matrix = importance.by_question(np.nan_to_num(log_rho, nan=-np.inf, neginf=-np.inf), group, 0.0)
+    n_traces = np.bincount(group)
+    found: list[Array] = [np.empty(0)] * len(n_traces)
+    for n in np.unique(n_traces):
+        rows = np.flatnonzero(n_traces == n)
+        for row, row_bounds in zip(rows, importance.iwae_bounds(matrix[rows, :n]), strict=True):
+            found[row] = row_bounds
+    return found
 
 
 def bounds(per_question: Sequence[np.ndarray]) -> list[dict[str, Any]]:
     """Mean bound for each k.
 
-    A question all of whose subsets hold an ρ > 0 counts in the mean; the others, whose bound is
-    −inf, are counted beside it. `bound_same_questions` is over the questions that count at k = 1,
-    and so at every k: only it can be seen to grow with k.
+    A question enters the mean if each of its subsets has a trace with ρ > 0; the others, whose
+    bound is −inf, are counted separately. `bound_same_questions` is the mean over questions that
+    enter at k = 1, and therefore at every k: only it is comparable across k.
     """
     widest = max((len(b) for b in per_question), default=0)
     same = [b for b in per_question if len(b) == widest and np.isfinite(b).all()]
@@ -201,10 +181,10 @@ def bounds(per_question: Sequence[np.ndarray]) -> list[dict[str, Any]]:
 
 
 def accuracy_against_weight(figures: pd.DataFrame) -> list[dict[str, Any]]:
-    """Share of the training weight by a question's accuracy, ours beside rejection sampling's.
+    """Share of the training weight by accuracy of the question, with that of rejection sampling.
 
-    Plain rejection sampling gives a question the weight of its accuracy, so it learns mostly from
-    questions that the model can answer already.
+    Plain rejection sampling weighs a question by its accuracy, so it learns mostly from questions
+    that the model already answers.
     """
     verified = figures[figures["accuracy"].notna()]
     if verified.empty:

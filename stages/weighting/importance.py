@@ -1,9 +1,11 @@
-"""Importance weights of traces: METHOD.md's tables as functions on arrays.
+"""Importance weights of traces: the formulas of METHOD.md as functions on arrays.
 
 Every function takes flat arrays over traces. `group` numbers the question of each trace: 0 for the
-first question, never falling from one trace to the next. Logs are natural; −inf is weight zero.
+first question, then never decreasing by trace and never skipping a number. Logs are natural; −inf
+is weight zero.
 """
 
+import functools
 import itertools
 
 import numpy as np
@@ -11,30 +13,27 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Groups = NDArray[np.int64]
+
 SUBSETS = 256
+QUESTIONS_AT_ONCE = 1024
 
-
-def log_ratio(kind: str, prior: Array, posterior: Array, n_tokens: Array) -> Array:
-    """Ratio term of log ρ for `weights.ratio`, from sums of token log-probs of the same tokens."""
-    if kind == "none":
-        return np.zeros_like(prior)
-    difference = prior - posterior
-    return difference / n_tokens if kind == "geometric_mean" else difference
-
-
-def log_answer(kind: str, accuracy: Array, logprob: Array, n_tokens: Array) -> Array:
-    """Answer term of log ρ for `weights.answer`, from accuracies and the score of y'."""
-    if kind == "none":
-        return np.zeros_like(accuracy)
-    if kind == "accuracy":
-        with np.errstate(divide="ignore"):
-            return np.log(accuracy)
-    return logprob / n_tokens if kind == "geometric_likelihood" else logprob
+# Scores of equal traces that were packed differently, as after a resume, differ by about 1e-6 nats
+# in float32. `best` must not depend on that.
+TIE = 1e-5
 
 
 def first_of_each(group: Groups) -> Groups:
     """Position of each question's first trace."""
     return np.flatnonzero(np.diff(group, prepend=-1))
+
+
+def by_question(values: Array, group: Groups, fill: float) -> Array:
+    """The values as a matrix [questions, most traces of one], `fill` where a question has fewer."""
+    starts = first_of_each(group)
+    column = np.arange(len(group)) - starts[group]
+    matrix = np.full((len(starts), column.max(initial=-1) + 1), fill)
+    matrix[group, column] = values
+    return matrix
 
 
 def log_sum(log_rho: Array, group: Groups) -> Array:
@@ -46,70 +45,78 @@ def log_sum(log_rho: Array, group: Groups) -> Array:
         return np.log(np.add.reduceat(np.exp(log_rho - safe[group]), starts)) + safe
 
 
-def normalized(kind: str, log_rho: Array, group: Groups, accuracy: Array) -> Array:
-    """Weight of each trace for `weights.normalize`.
+# Normalizations ----------------------------------------------------------------------------------
 
-    Parameters
-    ----------
-    kind : str
-        ``question``: ρ̃ = ρ / Σρ, summing to one a question. ``none``: ρ / K. ``grpo``:
-        ρ / (K sqrt(p(1−p))) with p the mean accuracy of the question, 0 where p is 0 or 1.
-    log_rho : array of float64
-        log ρ, −inf where a trace is no candidate.
-    group : array of int64
-        Question of each trace.
-    accuracy : array of float64
-        Accuracy of each trace; only ``grpo`` reads it.
+
+def self_normalized(log_rho: Array, group: Groups, accuracy: Array | None = None) -> Array:
+    """ρ̃ = ρ / Σρ, which sums to 1 for each question with any ρ > 0. `accuracy` is not read."""
+    total = log_sum(log_rho, group)[group]
+    return np.exp(log_rho - np.where(np.isfinite(total), total, 0.0))
+
+
+def unnormalized(log_rho: Array, group: Groups, accuracy: Array | None = None) -> Array:
+    """ρ / K. `accuracy` is not read.
 
     Raises
     ------
     OverflowError
-        A weight is larger than a float64 can hold.
+        A weight exceeds float64.
     """
-    if kind == "question":
-        total = log_sum(log_rho, group)[group]
-        return np.exp(log_rho - np.where(np.isfinite(total), total, 0.0))
-    k = np.bincount(group)[group]
     with np.errstate(over="ignore"):
-        weight = np.exp(log_rho) / k
+        weight = np.exp(log_rho) / np.bincount(group)[group]
     if not np.isfinite(weight).all():
-        raise OverflowError("a weight that is not normalized by question overflows")
-    if kind == "none":
-        return weight
-    p = (np.bincount(group, weights=accuracy) / np.bincount(group))[group]
-    spread = np.sqrt(p * (1 - p))
-    return np.divide(weight, spread, out=np.zeros_like(weight), where=spread > 0)
+        raise OverflowError("an unnormalized weight exceeds float64")
+    return weight
 
 
-def select(kind: str, weight: Array, log_rho: Array, group: Groups, uniform: Array) -> Array:
-    """Row weight of each trace for `weights.select`; 0 where no row is made of it.
+def grpo(log_rho: Array, group: Groups, accuracy: Array) -> Array:
+    """ρ / (K sqrt(p(1−p))) with p the mean accuracy of the question; 0 where p is 0 or 1.
 
-    Parameters
-    ----------
-    kind : str
-        ``best``: 1 for the largest ρ of a question, the first of equals. ``all``: the weight
-        itself. ``resample``: 1 for one trace a question, drawn with probability ρ̃.
-    weight, log_rho, group : arrays
-        As given and made by `normalized`; a trace of weight 0 is never selected.
-    uniform : array of float64
-        One number in [0, 1) a question, for ``resample``.
+    Raises
+    ------
+    OverflowError
+        A weight exceeds float64.
     """
-    if kind == "all":
-        return weight
-    chosen = np.zeros_like(weight)
-    eligible = np.where(weight > 0, log_rho, -np.inf)
-    starts = first_of_each(group)
-    for question, (start, stop) in enumerate(itertools.pairwise([*starts, len(group)])):
-        rho = eligible[start:stop]
-        if not np.isfinite(rho).any():
-            continue
-        if kind == "best":
-            chosen[start + int(np.argmax(rho))] = 1.0
-        else:
-            cumulative = np.cumsum(np.exp(rho - rho.max()))
-            drawn = np.searchsorted(cumulative, uniform[question] * cumulative[-1], side="right")
-            chosen[start + int(drawn)] = 1.0
+    weight = unnormalized(log_rho, group)
+    p = (np.bincount(group, weights=accuracy) / np.bincount(group))[group]
+    deviation = np.sqrt(p * (1 - p))
+    return np.divide(weight, deviation, out=np.zeros_like(weight), where=deviation > 0)
+
+
+# Selections --------------------------------------------------------------------------------------
+# Each returns the row weight of every trace, 0 where no row is made of it. A trace of weight 0 is
+# never selected. `uniform` is a draw from [0, 1) for each question.
+
+
+def best(weight: Array, log_rho: Array, group: Groups, uniform: Array | None = None) -> Array:
+    """1 for the largest ρ of each question. Of those within `TIE` nats of it, the first."""
+    rho = by_question(np.where(weight > 0, log_rho, -np.inf), group, -np.inf)
+    top = rho.max(axis=1, initial=-np.inf)
+    return _one_of_each(np.argmax(rho >= top[:, None] - TIE, axis=1), np.isfinite(top), group)
+
+
+def every(weight: Array, log_rho: Array, group: Groups, uniform: Array | None = None) -> Array:
+    """The weight itself."""
+    return weight
+
+
+def resample(weight: Array, log_rho: Array, group: Groups, uniform: Array) -> Array:
+    """1 for one trace of each question, drawn with probability ρ̃."""
+    rho = by_question(np.where(weight > 0, log_rho, -np.inf), group, -np.inf)
+    top = rho.max(axis=1, initial=-np.inf)
+    any_weight = np.isfinite(top)
+    cumulative = np.cumsum(np.exp(rho - np.where(any_weight, top, 0.0)[:, None]), axis=1)
+    drawn = (cumulative <= (uniform * cumulative[:, -1])[:, None]).sum(axis=1)
+    return _one_of_each(drawn, any_weight, group)
+
+
+def _one_of_each(column: Groups, some: NDArray[np.bool_], group: Groups) -> Array:
+    chosen = np.zeros(len(group))
+    chosen[first_of_each(group)[some] + column[some]] = 1.0
     return chosen
+
+
+# Diagnostics -------------------------------------------------------------------------------------
 
 
 def effective_sample_size(log_rho: Array, group: Groups) -> Array:
@@ -122,29 +129,40 @@ def effective_sample_size(log_rho: Array, group: Groups) -> Array:
 
 
 def iwae_bounds(log_rho: Array) -> Array:
-    """IWAE-k bounds of one question for k = 1..K, from its K draws.
+    """IWAE-k bounds of questions with n traces each, for k = 1..n, in nats.
 
-    The bound at k is the mean of log (1/k) Σ ρ over subsets of k draws: all of them, or 256 drawn
-    once and for all where there are more. It rises with k, and at k = 1 it is the ELBO.
+    The bound at k is the mean of log (1/k) Σ ρ over subsets of k traces: all of them, or 256 drawn
+    with a fixed seed where there are more. It increases with k, and at k = 1 it is the ELBO.
+
+    Parameters
+    ----------
+    log_rho : float64 array [questions, n]
+
+    Returns
+    -------
+    float64 array [questions, n]
     """
-    n = len(log_rho)
-    bounds = []
-    for k in range(1, n + 1):
-        subsets = np.array(_subsets(n, k))
-        bounds.append(_log_mean(log_rho[subsets]).mean())
-    return np.array(bounds)
+    bounds = np.empty_like(log_rho)
+    for start in range(0, len(log_rho), QUESTIONS_AT_ONCE):
+        rho = log_rho[start : start + QUESTIONS_AT_ONCE]
+        for k in range(1, rho.shape[1] + 1):
+            subsets = rho[:, _subsets(rho.shape[1], k)]
+            bounds[start : start + len(rho), k - 1] = _log_mean(subsets).mean(axis=1)
+    return bounds
 
 
-def _subsets(n: int, k: int) -> list[tuple[int, ...]]:
+@functools.cache
+def _subsets(n: int, k: int) -> Groups:
     some = list(itertools.islice(itertools.combinations(range(n), k), SUBSETS + 1))
-    if len(some) <= SUBSETS:
-        return some
-    generator = np.random.default_rng([n, k])
-    return [tuple(generator.permutation(n)[:k]) for _ in range(SUBSETS)]
+    if len(some) > SUBSETS:
+        generator = np.random.default_rng([n, k])
+        some = [tuple(generator.permutation(n)[:k]) for _ in range(SUBSETS)]
+    return np.array(some)
 
 
-def _log_mean(rows: Array) -> Array:
-    top = rows.max(axis=1)
+def _log_mean(log_rho: Array) -> Array:
+    """Log of the mean of ρ over the last axis."""
+    top = log_rho.max(axis=-1, keepdims=True)
     safe = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(rows - safe[:, None]).mean(axis=1)) + safe
+        return np.log(np.exp(log_rho - safe).mean(axis=-1)) + safe[..., 0]
