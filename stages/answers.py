@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     draw_table(
         tables.ANSWERS,
         answer_requests(questions, traces, settings, prompter),
-        lambda text: {"answer": text},
+        lambda _, text: {"answer": text},
         out=args.out,
         recipe=recipe(settings, args, model),
         inputs=[args.questions, args.traces],

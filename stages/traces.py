@@ -16,6 +16,7 @@ from stages.engines import Request, Sampling
 from stages.experiments.settings import StepSettings
 from stages.running import command
 from stages.running.sampling import draw_table
+from stages.weighting.leaks import leaks_hint
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,10 +34,15 @@ def main(argv: list[str] | None = None) -> None:
     prompter = prompts.Prompter(settings, command.load_tokenizer(model))
     index, count = args.shard
     mine = questions.to_pylist()[index::count]
+    hints = {question["question_id"]: prompts.hint_of(question, "answer") for question in mine}
     draw_table(
         tables.TRACES,
         trace_requests(mine, settings, prompter),
-        lambda text: {"trace": text, "closed": prompter.template.is_closed(text)},
+        lambda question_id, text: {
+            "trace": text,
+            "closed": prompter.template.is_closed(text),
+            "leaking": leaks_hint(text, hints[question_id]),
+        },
         out=args.out,
         recipe=recipe(settings, args.questions, model),
         inputs=[args.questions],

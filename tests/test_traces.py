@@ -16,6 +16,7 @@ from stages import answers, base, traces
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
 from stages.running import sampling
+from stages.weighting.leaks import leaks_hint
 
 SETTINGS = {
     "seed": 3,
@@ -72,6 +73,18 @@ def test_every_question_gets_k_traces_with_seeds_of_their_own(sampled: Path) -> 
     assert (table["n_tokens"] == table["token_ids"].map(len)).all()
     assert table.groupby("question_id")["trace"].nunique().min() > 1
     assert store.read_provenance(sampled)["tokens"] == table["n_tokens"].sum()
+
+
+def test_whether_a_trace_leaks_is_decided_by_the_answer_of_its_question(
+    sampled: Path, questions_file: Path
+) -> None:
+    asked = store.read_table(questions_file, tables.QUESTIONS).to_pylist()
+    answer_to = {question["question_id"]: question["answer"] for question in asked}
+    table = rows(sampled)
+    assert list(table["leaking"]) == [
+        leaks_hint(trace, answer_to[name])
+        for name, trace in zip(table["question_id"], table["trace"], strict=True)
+    ]
 
 
 def test_shards_hold_the_same_draws_as_one_file(

@@ -18,7 +18,7 @@ from stages.running import command
 def draw_table(
     table: Table,
     requests: Sequence[Request],
-    text_columns: Callable[[str], dict[str, Any]],
+    text_columns: Callable[[str, str], dict[str, Any]],
     *,
     out: Path,
     recipe: Mapping[str, Any],
@@ -37,7 +37,7 @@ def draw_table(
     requests : sequence of Request
         All draws that the table will hold.
     text_columns : callable
-        Makes of a draw's text (markers and special tokens included) the columns that hold it.
+        (question_id, text of a draw with markers and special tokens) -> columns made from it.
     out, recipe
         As for `Journal`.
     inputs : sequence of Path
@@ -56,7 +56,7 @@ def draw_table(
             "token_ids": draw.token_ids,
             "n_tokens": len(draw.token_ids),
             "finish_reason": draw.finish_reason,
-            **text_columns(text),
+            **text_columns(str(draw.key[0]), text),
         }
 
     with Journal(out, table, recipe, ("n_tokens",)) as journal:
