@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.artifacts.store import ROWS_PER_GROUP, read_provenance, reading, shards
+from stages.artifacts.store import ROWS_PER_GROUP, is_model, read_provenance, reading, shards
 from stages.common.errors import UserError
 
 DIGITS = 16
@@ -52,6 +52,16 @@ def file_digest(path: Path) -> str:
     """First 16 hex digits of the file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+
+
+def content(path: Path) -> str:
+    """Digest of what an artifact from elsewhere contains: a model, a file, or a folder of files."""
+    if is_model(path):
+        return model_digest(path)
+    if path.is_dir():
+        files = (file for file in sorted(path.rglob("*")) if file.is_file())
+        return digest([[str(file.relative_to(path)), file_digest(file)] for file in files])
+    return file_digest(path)
 
 
 def table_digest(path: Path) -> str:

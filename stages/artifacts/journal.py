@@ -176,10 +176,6 @@ class Journal:
 
     # Finishing -----------------------------------------------------------------------------------
 
-    def is_finished(self, keys: Sequence[Key]) -> bool:
-        """Whether the finished output already consists of these rows, in this order."""
-        return not self._lines and bool(self._finished) and list(self._finished) == list(keys)
-
     def finish(
         self,
         keys: Iterable[Key],
@@ -188,8 +184,7 @@ class Journal:
     ) -> None:
         """Write the rows of these keys, in their order, as the output, and remove the journal.
 
-        `rows` are written instead where the step completes them at the end. A finished output that
-        already is what would be written stays as it is.
+        `rows` are written instead where the step completes them at the end.
 
         Raises
         ------
@@ -198,13 +193,8 @@ class Journal:
         """
         order = list(keys)
         self._check_keys(order)
-        if not self.is_finished(order):
-            pieces = self._pieces(order) if rows is None else rows
-            write_table(
-                self.output, self.table, self._guarded(pieces), {**provenance, **self.marks}
-            )
-        elif not self.output.exists():
-            self._finished_path.replace(self.output)
+        pieces = self._guarded(self._pieces(order) if rows is None else rows)
+        write_table(self.output, self.table, pieces, {**provenance, **self.marks})
         self._discard()
 
     def _check_keys(self, keys: list[Key]) -> None:

@@ -180,10 +180,10 @@ def read_provenance(path: Path) -> dict[str, Any]:
     UserError
         The provenance is damaged.
     """
-    if (path / "provenance.json").exists():
+    if is_model(path) and not (path / "provenance.json").exists():
+        return {}
+    if path.is_dir() and (path / "provenance.json").exists():
         file, text = path / "provenance.json", (path / "provenance.json").read_bytes()
-    elif (path / "config.json").exists():
-        return {}  # a model from elsewhere
     else:
         file = shards(path)[0]
         with reading(file):
@@ -198,6 +198,11 @@ def read_provenance(path: Path) -> dict[str, Any]:
             f"delete {path} and run the step that writes it again"
         )
     return provenance
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is the directory of a model in Hugging Face format."""
+    return (path / "config.json").exists()
 
 
 # Writing -----------------------------------------------------------------------------------------

@@ -54,6 +54,15 @@ def test_a_tables_digest_is_of_its_rows_alone(tmp_path: Path) -> None:
     assert digests.table_digest(file) != digests.table_digest(other)
 
 
+def test_content_is_of_a_file_a_folder_or_a_model(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}")
+    assert digests.content(tmp_path / "a.jsonl") == "44136fa355b3678a"  # sha256sum of {}
+    before = digests.content(tmp_path)
+    (tmp_path / "a.jsonl").rename(tmp_path / "b.jsonl")
+    assert digests.content(tmp_path) != before
+    assert digests.content(tiny_model) == digests.model_digest(tiny_model)
+
+
 def test_a_models_digest_sees_weights_and_configuration(tiny_model: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
     assert digests.model_digest(copy) == digests.model_digest(tiny_model)

@@ -214,19 +214,6 @@ def test_a_finished_table_survives_the_failure_of_its_extension(tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["v.parquet"]
 
 
-def test_a_complete_table_is_left_untouched(tmp_path: Path) -> None:
-    finish(tmp_path)
-    before = (tmp_path / "v.parquet").stat()
-    with journal(tmp_path) as twin:
-        assert twin.is_finished(KEYS)
-        twin.finish(KEYS, {"step": "another run"})
-    assert (tmp_path / "v.parquet").stat().st_mtime_ns == before.st_mtime_ns
-    with journal(tmp_path) as killed:
-        (tmp_path / "v.parquet").unlink()
-        killed.finish(KEYS, {})
-    assert store.read_provenance(tmp_path / "v.parquet")["step"] == "test"
-
-
 def test_finished_rows_that_are_not_asked_for_are_not_dropped(tmp_path: Path) -> None:
     finish(tmp_path)
     with (
