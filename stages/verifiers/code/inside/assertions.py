@@ -9,7 +9,11 @@ import builtins
 import posix
 import sys
 
-if __name__ != "__main__":  # in the sandbox they are one program
+if __name__ != "__main__":  # in the sandbox they are one program, and annotations stay texts
+    from collections.abc import Iterator
+    from types import CodeType
+    from typing import Any
+
     from stages.verifiers.code.inside.candidates import (
         SOLUTION,
         confine,
@@ -29,10 +33,10 @@ class RemoteError(Exception):
 class Connection:
     """The tests' end of the line to the candidate's process."""
 
-    def __init__(self, requests, replies):
+    def __init__(self, requests: int, replies: int) -> None:
         self._requests, self._replies = requests, replies
 
-    def ask(self, *request):
+    def ask(self, *request: object) -> dict:
         send(self._requests, request, Proxy.number_of)
         reply = receive(self._replies, self.proxy)
         if "raise" in reply:
@@ -42,13 +46,13 @@ class Connection:
             raise known(reply["raise"])
         return reply
 
-    def value(self, *request):
+    def value(self, *request: object) -> "Any":
         return self.ask(*request)["value"]
 
-    def proxy(self, number):
+    def proxy(self, number: int) -> "Proxy":
         return Proxy(self, number)
 
-    def call(self, number, arguments, named):
+    def call(self, number: int, arguments: tuple, named: dict) -> "Any":
         reply = self.ask("call", number, arguments, named)
         changed = reply.get("arguments", ())
         for position in range(min(len(arguments), len(changed))):
@@ -64,41 +68,41 @@ class Connection:
 class Proxy:
     """An object of the candidate's. It equals nothing but itself: tests compare plain data."""
 
-    def __init__(self, connection, number):
+    def __init__(self, connection: Connection, number: int) -> None:
         self.__dict__["_connection"] = connection
         self.__dict__["_number"] = number
 
     @staticmethod
-    def number_of(value):
+    def number_of(value: object) -> int:
         if type(value) is Proxy:
             return value._number
         raise TypeError("only plain data can be given to the candidate")
 
-    def __call__(self, *arguments, **named):
+    def __call__(self, *arguments: object, **named: object) -> "Any":
         return self._connection.call(self._number, arguments, named)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> "Any":
         if name.startswith("__"):
             raise AttributeError(name)
         return self._connection.value("attribute", self._number, name)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         self._connection.ask("assign", self._number, name, value)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self._connection.value("truth", self._number)
 
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[Any]":
         return iter(self._connection.value("list", self._number))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._connection.value("list", self._number))
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: object) -> "Any":
         return self._connection.value("item", self._number, key)
 
 
-def run_assert(requests, replies, first, code):
+def run_assert(requests: int, replies: int, first: dict, code: "CodeType") -> None:
     """Run test code here against a candidate in a process of its own."""
     hide()
     ask, asked = posix.pipe()
@@ -127,7 +131,7 @@ def run_assert(requests, replies, first, code):
     send(replies, {"status": status})
 
 
-def _names(connection, tests):
+def _names(connection: Connection, tests: "CodeType") -> dict:
     """What the tests may find of the candidate's names.
 
     A name of Python's own stays Python's, lest the candidate redefine `abs` under the assertions;
@@ -149,11 +153,12 @@ def _names(connection, tests):
     return scope
 
 
-def serve(requests, replies, code):
+def serve(requests: int, replies: int, code: "CodeType") -> None:
     """The candidate's process: define its names, then do what the tests' proxies ask."""
-    objects, failed = [], None
+    objects: list = []
+    failed = None
 
-    def number_of(value):
+    def number_of(value: object) -> int:
         objects.append(value)
         return len(objects) - 1
 
@@ -173,7 +178,7 @@ def serve(requests, replies, code):
         write(replies, body)
 
 
-def _do(scope, objects, what, number=None, *details):
+def _do(scope: dict, objects: list, what: str, number: int = -1, *details: "Any") -> dict:
     if what == "names":
         return {"names": {n: _described(v) for n, v in scope.items() if n[:2] != "__"}}
     target = objects[number]
@@ -196,5 +201,5 @@ def _do(scope, objects, what, number=None, *details):
     return reply
 
 
-def _described(value):
+def _described(value: "Any") -> tuple:
     return ("module", value.__name__) if isinstance(value, type(sys)) else ("value", value)

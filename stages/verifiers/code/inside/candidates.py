@@ -9,7 +9,10 @@ import resource
 import select
 import sys
 
-if __name__ != "__main__":  # in the sandbox they are one program
+if __name__ != "__main__":  # in the sandbox they are one program, and annotations stay texts
+    from types import CodeType
+    from typing import Any, NoReturn
+
     from stages.verifiers.code.inside.messages import first_of, pack, receive, send
 
 MAX_OUTPUT = 8 << 20
@@ -23,7 +26,7 @@ SIGKILL = 9
 # Limits -------------------------------------------------------------------------------------------
 
 
-def limit(limits):
+def limit(limits: dict) -> None:
     """Bound what this process and its children may take; never to be raised again."""
     cpu = int(limits["cpu"])
     for name, soft, hard in (
@@ -38,7 +41,7 @@ def limit(limits):
             resource.setrlimit(getattr(resource, name), (soft, hard))
 
 
-def confine(first):
+def confine(first: dict) -> None:
     """End with the parent, and add a seccomp filter (hexadecimal BPF), where no namespace does."""
     if not first["alone"]:
         return
@@ -60,7 +63,7 @@ def confine(first):
         raise OSError("the seccomp filter could not be loaded")
 
 
-def hide():
+def hide() -> None:
     """Close this process's memory and descriptors to others of the same user."""
     import ctypes
 
@@ -71,23 +74,23 @@ def hide():
 # Candidate's side ---------------------------------------------------------------------------------
 
 
-def replace_streams(stdin, stdout):
+def replace_streams(stdin: "int | None", stdout: "int | None") -> None:
     """Make these two descriptors the standard streams; None is nothing."""
     null = posix.open("/dev/null", posix.O_RDWR)
     posix.dup2(null if stdin is None else stdin, 0)
     posix.dup2(null if stdout is None else stdout, 1)
     posix.dup2(null, 2)
-    how = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
+    how: dict = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
     sys.stdin = open(0, **how)  # noqa: SIM115
     sys.stdout, sys.stderr = open(1, "w", **how), open(2, "w", **how)  # noqa: SIM115
 
 
-def namespace(name, code=None):
+def namespace(name: str, code: "CodeType | None" = None) -> dict:
     """Globals of a module: for this code, with what graders prepend to it."""
     module = type(sys)(name)
     sys.modules[name] = module
     sys.argv = ["solution.py"]
-    builtins.exit = builtins.quit = sys.exit  # which the site module would have made
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # which the site module would have set
     if code is not None:
         module.__dict__.update(common_names(code))
         sys.setrecursionlimit(RECURSION)
@@ -117,7 +120,7 @@ COMMON = {
 }
 
 
-def common_names(code):
+def common_names(code: "CodeType") -> dict:
     """Those of the `COMMON` names that a program uses: importing all would cost more than it."""
     used, found = used_names(code), {}
     for source, names in COMMON.items():
@@ -130,7 +133,7 @@ def common_names(code):
     return found
 
 
-def used_names(code):
+def used_names(code: "CodeType") -> "set[str]":
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, type(code)):
@@ -138,7 +141,7 @@ def used_names(code):
     return names
 
 
-def run_to_end(code, report):
+def run_to_end(code: "CodeType", report: int) -> "NoReturn":
     """Run a program as `__main__`, wait for its threads, and end this process."""
     status = ""
     try:
@@ -160,7 +163,7 @@ def run_to_end(code, report):
     posix._exit(0)
 
 
-def run_stdin(requests, replies, first, code):
+def run_stdin(requests: int, replies: int, first: dict, code: "CodeType") -> None:
     """Answer inputs with outputs, a fresh process each."""
     common_names(code)  # loaded once, for all of them
     while True:
@@ -187,9 +190,10 @@ def run_stdin(requests, replies, first, code):
         send(replies, {"output": printed, "status": status})
 
 
-def _collect(child, output, report):
+def _collect(child: int, output: int, report: int) -> "tuple[bytes, str]":
     """Everything a process printed until it ended, or too much of it, and how it ended."""
-    printed, ended = bytearray(), None
+    printed = bytearray()
+    ended: int | None = None
     for descriptor in (output, report):
         posix.set_blocking(descriptor, False)
     while True:
@@ -221,7 +225,7 @@ def _collect(child, output, report):
     return bytes(printed), status
 
 
-def run_call(requests, replies, first, code):
+def run_call(requests: int, replies: int, first: dict, code: "CodeType") -> None:
     """Answer calls with results, in this process."""
     requests, replies = take_over(requests, 62), take_over(replies, 63)
     replace_streams(None, None)
@@ -245,12 +249,12 @@ def run_call(requests, replies, first, code):
         send(replies, message)
 
 
-def take_over(descriptor, number):
+def take_over(descriptor: int, number: int) -> int:
     posix.dup2(descriptor, number)
     return number
 
 
-def _entry(scope, path):
+def _entry(scope: dict, path: str) -> "Any":
     """The function to call: `f`, or `Solution.f` of a new object; bare `f` may be a method too."""
     owner, _, name = path.rpartition(".")
     if not owner and name not in scope and "Solution" in scope:
@@ -260,7 +264,7 @@ def _entry(scope, path):
     return getattr(scope[owner](), name)
 
 
-def _as_list(value):
+def _as_list(value: "Any") -> list:
     """What a call may also return: any other collection, as a list."""
     if hasattr(value, "__iter__") and hasattr(value, "__len__"):
         return first_of(value)

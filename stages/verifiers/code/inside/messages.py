@@ -6,30 +6,36 @@ from 3.8 on, so it imports next to nothing.
 
 import posix
 
+if __name__ != "__main__":  # in the sandbox they are one program, and annotations stay texts
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    Objects = Callable[[Any], Any] | None
+
 MAX_ITEMS = 100000
 
 
 class Gone(Exception):
-    """The process at the other end of a pipe is there no more."""
+    """The process at the other end of a pipe has ended."""
 
 
-def send(descriptor, message, objects=None):
+def send(descriptor: int, message: object, objects: "Objects" = None) -> None:
     write(descriptor, pack(message, objects))
 
 
-def write(descriptor, body):
+def write(descriptor: int, body: bytes) -> None:
     left = memoryview(len(body).to_bytes(4, "big") + body)
     while left:
         left = left[posix.write(descriptor, left) :]
 
 
-def receive(descriptor, objects=None):
+def receive(descriptor: int, objects: "Objects" = None) -> "Any":
     """One message, and not a byte more: what follows may not be for this process."""
     size = int.from_bytes(_exactly(descriptor, 4), "big")
     return unpack(_exactly(descriptor, size), objects)
 
 
-def _exactly(descriptor, count):
+def _exactly(descriptor: int, count: int) -> bytes:
     pieces = []
     while count:
         piece = posix.read(descriptor, min(count, 1 << 20))
@@ -40,7 +46,7 @@ def _exactly(descriptor, count):
     return b"".join(pieces)
 
 
-def pack(value, objects=None):
+def pack(value: object, objects: "Objects" = None) -> bytes:
     """Plain data as bytes: the type's letter, then the content.
 
     Subclasses count as their base, by the base's own methods. `objects` makes a number of any
@@ -51,7 +57,7 @@ def pack(value, objects=None):
     return bytes(out)
 
 
-def _pack(value, objects, out):
+def _pack(value: "Any", objects: "Objects", out: bytearray) -> None:
     kind = type(value)
     if value is None or kind is bool:
         out += b"n" if value is None else b"y" if value else b"z"
@@ -77,31 +83,30 @@ def _pack(value, objects, out):
             (value.real, value.imag) if kind is complex else (value.start, value.stop, value.step)
         )
         _pack_items(b"c" if kind is complex else b"r", parts, objects, out)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        letter, base = next(pair for pair in _BASES if isinstance(value, pair[1]))
+        _pack_items(letter, base.__iter__(value), objects, out)
+    elif hasattr(kind, "__next__"):
+        _pack_items(b"I", first_of(value), objects, out)
+    elif objects is None:
+        raise TypeError("not plain data")
     else:
-        for letter, base in ((b"l", list), (b"t", tuple), (b"S", set), (b"F", frozenset)):
-            if isinstance(value, base):
-                return _pack_items(letter, base.__iter__(value), objects, out)
-        if hasattr(kind, "__next__"):
-            return _pack_items(b"I", first_of(value), objects, out)
-        if objects is None:
-            raise TypeError("not plain data")
         number = objects(value)
         if isinstance(number, int):
             out += b"h%d;" % number
         else:
             _pack(number, None, out)
-    return None
 
 
-def _pack_items(letter, items, objects, out):
+def _pack_items(letter: bytes, items: "Iterable[Any]", objects: "Objects", out: bytearray) -> None:
     out += letter
     for item in items:
         _pack(item, objects, out)
     out += b"e"
 
 
-def first_of(items):
-    """As many items as are ever sent."""
+def first_of(items: "Iterable[Any]") -> list:
+    """The first `MAX_ITEMS` items; no more are ever sent."""
     taken = []
     for item in items:
         taken.append(item)
@@ -110,15 +115,15 @@ def first_of(items):
     return taken
 
 
-def unpack(data, objects=None):
-    """The other way round, of bytes that anybody may have written; ValueError if they are none."""
+def unpack(data: bytes, objects: "Objects" = None) -> "Any":
+    """The inverse of `pack`, on untrusted bytes; ValueError if they are invalid."""
     value, end = _unpack(data, 0, objects)
     if end != len(data):
         raise ValueError("bytes left over")
     return value
 
 
-def _unpack(data, at, objects):
+def _unpack(data: bytes, at: int, objects: "Objects") -> "tuple[Any, int]":
     letter = data[at : at + 1]
     at += 1
     if letter in _CONSTANTS:
@@ -147,8 +152,14 @@ def _unpack(data, at, objects):
     raise ValueError("no such type")
 
 
+_BASES: "tuple[tuple[bytes, Any], ...]" = (
+    (b"l", list),
+    (b"t", tuple),
+    (b"S", set),
+    (b"F", frozenset),
+)
 _CONSTANTS = {b"n": None, b"y": True, b"z": False}
-_COLLECTIONS = {
+_COLLECTIONS: "dict[bytes, Callable[[list], Any]]" = {
     b"l": list,
     b"t": tuple,
     b"S": set,

@@ -20,7 +20,7 @@ if __name__ != "__main__":  # in the sandbox they are one program
     from stages.verifiers.code.inside.messages import Gone, receive, send
 
 
-def main():
+def main() -> None:
     requests, replies = take_over(0, 60), take_over(1, 61)
     null = posix.open("/dev/null", posix.O_RDWR)
     for descriptor in (0, 1, 2):
