@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{interrupted}; the same command goes on from there", file=sys.stderr)
             sys.exit(128 + stop[0] if stop else 1)
         with store.atomic(args.out) if main_process else nullcontext() as directory:
-            trainer.save_model(directory, stop_tokens(base, training))
+            trainer.save_model(directory, stop_tokens(base, training), str(base))
             if main_process:
                 made = command.provenance(
                     "finetune",
@@ -183,6 +183,7 @@ def training_settings(
     """What the trainer is told, from the settings and the number of rows."""
     import torch
 
+    from stages.lm.lora import Lora
     from stages.lm.plan import TrainingSettings
 
     n_draws = how.steps * how.batch_size if how.steps else max(1, round(how.epochs * n_rows))
@@ -201,6 +202,7 @@ def training_settings(
         master_dtype=getattr(torch, how.master_dtype),
         tokens_per_micro_batch=machine.tokens_per_micro_batch,
         recompute_every=machine.recompute_every if how.activation_checkpointing else 0,
+        lora=None if how.lora is None else Lora(**how.lora.model_dump()),
     )
 
 

@@ -173,6 +173,19 @@ def test_whole_questions_are_held_back(write_rows, tokenizer):
     assert not prompts_of[0] & prompts_of[1]
 
 
+def test_adapters_leave_a_plain_checkpoint_and_themselves(base, rows, trained, tmp_path):
+    out = tmp_path / "model"
+    run(base, rows, out, settings(lora={"rank": 2}, steps=2))
+    adapted, before = weights_of(out), weights_of(base)
+    assert adapted.keys() == weights_of(trained).keys()
+    changed = {name for name in adapted if not np.array_equal(adapted[name], before[name])}
+    assert changed and all("_proj" in name for name in changed)
+    assert sorted(p.name for p in (out / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
 def test_the_time_between_checkpoints_is_the_machines(capsys):
     with pytest.raises(UserError, match=r"checkpoint_minutes belongs to the section machine"):
         finetune.main(["--settings", settings(checkpoint_minutes=5)])

@@ -96,6 +96,16 @@ class Prompts(Section):
     )
 
 
+class Lora(Section):
+    """Low-rank adapters that are trained instead of the whole model (`stages/lm/lora.py`)."""
+
+    rank: Positive = 16
+    alpha: float = Field(32.0, gt=0, description="the adapters' product is scaled by alpha / rank")
+    targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", description="names of the linear layers that get one, for instance q_proj"
+    )
+
+
 class Finetune(Section):
     """One weighted fine-tuning. Defaults are ours: the authors' are not known."""
 
@@ -115,6 +125,9 @@ class Finetune(Section):
         description="of weights and optimizer; bfloat16: half the memory, random rounding",
     )
     activation_checkpointing: bool = True
+    lora: Lora | None = Field(
+        None, description="train adapters; dtype is then the model's, master_dtype theirs"
+    )
 
     @model_validator(mode="before")
     @classmethod

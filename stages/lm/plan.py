@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from stages.lm.lora import Lora
 from stages.lm.model import Bin, make_bin
 from stages.lm.packing import balance, pack, row_costs
 
@@ -73,6 +74,8 @@ class TrainingSettings:
     recompute_every : int
         Layers whose activations are computed again in the backward pass instead of kept: 0 none,
         1 all, 2 every second. Changes memory and speed, not results.
+    lora : Lora or None
+        Adapters to learn instead of the model's own parameters.
     """
 
     mean_response_tokens: float
@@ -89,6 +92,7 @@ class TrainingSettings:
     master_dtype: torch.dtype = torch.float32
     tokens_per_micro_batch: int = 8192
     recompute_every: int = 1
+    lora: Lora | None = None
 
 
 def rows_of_step(step: int, n_rows: int, settings: TrainingSettings) -> np.ndarray:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from stages.common.seeds import derive_seed
+from stages.lm.lora import add_adapters, merged_weights, save_adapter
 from stages.lm.model import LanguageModel
 from stages.lm.optimizer import RoundingAdamW
 from stages.lm.plan import (
@@ -115,7 +116,7 @@ class Trainer:
         self._divisor = settings.batch_size * settings.mean_response_tokens
         self.model = self._prepare(model)
         # Taken once: while gathered, a sharded module shows its whole parameters instead.
-        self._parameters = dict(self.model.named_parameters())
+        self._parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = self._make_optimizer()
 
     def _prepare(self, model: LanguageModel) -> LanguageModel:
@@ -127,6 +128,11 @@ class Trainer:
             for number, layer in enumerate(model.checkpoint.base_model.layers):
                 layer.gradient_checkpointing = number % every == 0
         dtype, master = self.settings.dtype, self.settings.master_dtype
+        if self.settings.lora is not None:
+            # Whole on every process: what is learned is small, and so are its gradients.
+            seed = derive_seed(self.settings.seed, "lora")
+            add_adapters(model.checkpoint, self.settings.lora, seed, dtype, master)
+            return model.to(self.state.device)
         if self.state.num_processes > 1 or dtype != master:
             return shard(model, dtype, master, self.state)
         keep_in(master, model, self.state.device)
@@ -214,6 +220,10 @@ class Trainer:
         """One optimizer step; returns its line of the log, without times."""
         chosen = rows_of_step(self.step, len(self.rows), self.settings)
         loss = self.gradient(chosen)
+        if self.settings.lora is not None and self.state.num_processes > 1:
+            for p in self._parameters.values():
+                torch.distributed.all_reduce(p.grad, torch.distributed.ReduceOp.SUM)
+                p.grad /= self.state.num_processes
         norm = torch.nn.utils.clip_grad_norm_(
             self._parameters.values(), self.settings.max_grad_norm
         )
@@ -332,14 +342,33 @@ class Trainer:
         for state in self.optimizer.state.values():
             state["step"].fill_(self.step)
 
-    def save_model(self, directory: Path, eos_token_ids: list[int]) -> None:
+    def save_model(self, directory: Path, eos_token_ids: list[int], base: str = "") -> None:
         """Write a Hugging Face checkpoint in `settings.dtype`; every process must call this.
+
+        Adapters are merged into it, and written to its folder `adapter` as well.
 
         Parameters
         ----------
         eos_token_ids : list of int
             Tokens at which generation stops.
+        base : str
+            Name of the base model, for the adapters' configuration.
         """
+        weights = self._whole_weights()
+        if self.state.is_main_process:
+            checkpoint = self.model.checkpoint
+            checkpoint.config.dtype = self.settings.dtype
+            checkpoint.generation_config.eos_token_id = eos_token_ids
+            checkpoint.generation_config._from_model_config = False
+            checkpoint.save_pretrained(directory, state_dict=weights)
+            if self.settings.lora is not None:
+                save_adapter(checkpoint, self.settings.lora, base, directory / "adapter")
+        self.state.wait_for_everyone()
+
+    def _whole_weights(self) -> dict[str, torch.Tensor]:
+        """The trained model's weights on the main process, in `settings.dtype`."""
+        if self.settings.lora is not None:
+            return merged_weights(self.model.checkpoint, self.settings.dtype)
         weights = {}
         for name, p in self._parameters.items():
             whole = p.detach()
@@ -348,10 +377,4 @@ class Trainer:
                 weights[name.removeprefix("checkpoint.")] = whole.to(
                     "cpu", self.settings.dtype, copy=True
                 ).contiguous()
-        if self.state.is_main_process:
-            checkpoint = self.model.checkpoint
-            checkpoint.config.dtype = self.settings.dtype
-            checkpoint.generation_config.eos_token_id = eos_token_ids
-            checkpoint.generation_config._from_model_config = False
-            checkpoint.save_pretrained(directory, state_dict=weights)
-        self.state.wait_for_everyone()
+        return weights

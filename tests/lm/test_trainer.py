@@ -332,3 +332,14 @@ def test_two_processes_share_the_rows(two_processes):
     for rank in (0, 1):
         seen.update((two_processes / f"rows-{rank}").read_text().split())
     assert seen == Counter({str(i): 1 for i in EVERYTHING if WEIGHTS[i]})
+
+
+def test_two_processes_learn_the_adapters_of_one(two_processes, checkpoints, tmp_path):
+    from stages.lm.lora import Lora
+
+    alone = trainer(checkpoints["qwen2"], tmp_path, lora=Lora(rank=4, alpha=8.0), steps=3)
+    list(alone.run())
+    together = torch.load(two_processes / "adapters.pt", weights_only=True)
+    assert together.keys() == alone._parameters.keys()
+    for name, p in alone._parameters.items():
+        torch.testing.assert_close(together[name], p, rtol=1e-3, atol=1e-4)

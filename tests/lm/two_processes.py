@@ -10,6 +10,9 @@ import test_trainer
 import torch
 
 from stages.lm import plan
+from stages.lm.lora import Lora
+
+LORA = Lora(rank=4, alpha=8.0)
 
 
 def main(folder: Path, checkpoints: dict[str, Path]) -> None:
@@ -38,6 +41,11 @@ def main(folder: Path, checkpoints: dict[str, Path]) -> None:
     assert resumed.step == 3
     list(resumed.run())
     resumed.save_model(folder / "model", [0])
+
+    adapted = test_trainer.trainer(checkpoints["qwen2"], folder / "none", lora=LORA, steps=3)
+    list(adapted.run())
+    if rank == 0:
+        torch.save(adapted._parameters, folder / "adapters.pt")
     torch.distributed.destroy_process_group()
 
 
