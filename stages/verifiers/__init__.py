@@ -188,17 +188,18 @@ class Pool:
         Each answer is compared with the first of each group so far, as a reference.
         """
         firsts: list[str] = []
-        found: list[int | None] = []
+        groups: list[int | None] = []
         for answer in answers:
             if answer is None:
-                found.append(None)
+                groups.append(None)
                 continue
             jobs = [self._comparison(i, first, answer, kind) for i, first in enumerate(firsts)]
             equal_to = {job.key for job, r in self._workers.each(jobs) if r.verdict == "correct"}
-            if not equal_to:
+            group = next((i for i in range(len(firsts)) if i in equal_to), len(firsts))
+            if group == len(firsts):
                 firsts.append(answer)
-            found.append(min(equal_to, default=len(firsts) - 1))
-        return found
+            groups.append(group)
+        return groups
 
     def equal(self, one: str, other: str, kind: Kind) -> bool:
         """Whether two extracted answers are the same answer, the first taken as the reference."""

@@ -185,8 +185,9 @@ class Workers:
             yield from self._listen(key.data)
         now = time.monotonic()
         for member in self._busy():
-            if member.deadline <= now:
-                job, seconds = member.job, now - member.started
+            job = member.job
+            if job is not None and member.deadline <= now:
+                seconds = now - member.started
                 asleep = _ran(member.pid) - member.ran < job.time_limit * HARDLY
                 self._dismiss(member)
                 if asleep and job.retries:

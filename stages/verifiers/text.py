@@ -36,9 +36,9 @@ def last_box(text: str) -> str | None:
             if depth == 0:
                 return text[start : token.start()]
     elif found:
-        token = re.match(r"\\[A-Za-z]+|[^\s{}$\\]+", text[found.end() : found.end() + 64])
-        if token:
-            return token.group().rstrip(".,;")
+        content = re.match(r"\\[A-Za-z]+|[^\s{}$\\]+", text[found.end() : found.end() + 64])
+        if content:
+            return content.group().rstrip(".,;")
     return _last_balanced(text) if opened >= 0 else None
 
 

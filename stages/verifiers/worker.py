@@ -20,6 +20,7 @@ from typing import Any
 LENGTH = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
 REQUESTS_PER_WORKER = 2000
+Handlers = dict[str, Callable[[Any], tuple[str, str]]]
 NEAR = 32  # MiB: a process that came this close to its limit may have been refused memory
 
 
@@ -52,7 +53,7 @@ def fork_workers(control: socket.socket) -> None:
     from stages.verifiers.math import symbolic
 
     symbolic.prepare_process()
-    handlers = {"math": _math, "check": _check, "code": judge.handle}
+    handlers: Handlers = {"math": _math, "check": _check, "code": judge.handle}
     own = os.getpid()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 65536, 1)
@@ -75,7 +76,7 @@ def _end_with(parent: int) -> None:
         os._exit(0)
 
 
-def _serve(channel: socket.socket, handlers: dict[str, Callable[[Any], tuple[str, str]]]) -> None:
+def _serve(channel: socket.socket, handlers: Handlers) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     send(channel, {"pid": os.getpid()})
     for number in range(1, REQUESTS_PER_WORKER + 1):

@@ -40,6 +40,8 @@ class Session:
 
     def __init__(self, backend: sandbox.Backend) -> None:
         self._process: subprocess.Popen[bytes] = backend.start()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._received = bytearray()
 
     def __enter__(self) -> Self:
@@ -49,14 +51,14 @@ class Session:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._stdin.close()
+        self._stdout.close()
 
     def send(self, message: Any, deadline: float) -> None:
         """Send a message; a runner that does not listen runs out of time."""
         body = messages.pack(message)
         left = memoryview(len(body).to_bytes(4, "big") + body)
-        descriptor = self._process.stdin.fileno()
+        descriptor = self._stdin.fileno()
         while left:
             self._wait(descriptor, select.POLLOUT, deadline)
             try:
@@ -80,7 +82,7 @@ class Session:
     def _take(self, count: int, deadline: float) -> bytes:
         if count > MAX_REPLY:
             raise Ended
-        descriptor = self._process.stdout.fileno()
+        descriptor = self._stdout.fileno()
         while len(self._received) < count:
             self._wait(descriptor, select.POLLIN, deadline)
             try:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 NOBODY = 65534
 _NO_GROUPS = ("--clear-groups", "--")
@@ -49,7 +50,8 @@ class Backend:
     def start(self) -> subprocess.Popen[bytes]:
         """Start the runner with pipes to its standard streams, in a session of its own."""
         command = self.command((str(interpreter()), "-I", "-S", "-B", "-c", runner_command()))
-        is_root, identity = os.geteuid() == 0, {}
+        is_root = os.geteuid() == 0
+        identity: dict[str, Any] = {}
         if is_root and self.enter is None:
             # By a command: Popen would have to copy all of this process to do it.
             command = [
@@ -73,6 +75,7 @@ class Backend:
             preexec_fn=self.enter,
             **identity,
         )
+        assert process.stdin is not None and process.stdout is not None
         for pipe in (process.stdin, process.stdout):
             os.set_blocking(pipe.fileno(), False)
         return process

@@ -144,7 +144,7 @@ def decide(golds: Sequence[str], answer: str, rules: Rules) -> tuple[bool, str] 
             return verdict
     left = tuple(w.core for w, v in zip(wanted, verdicts, strict=True) if v is None)
     if not left:
-        return verdicts[0]
+        return next(verdict for verdict in verdicts if verdict is not None)
     check_limits(given.cleaned)
     if _OPERATOR.search(given.core) and not any(_OPERATOR.search(gold) for gold in left):
         return False, "left unevaluated"
@@ -195,7 +195,9 @@ def _decide_bases(gold: str, given: str) -> tuple[bool, str] | None:
     values = []
     for text in (gold, given):
         match = _BASE.fullmatch(text)
-        base = int(match.group(2)) if match else 0
+        if match is None:
+            return None
+        base = int(match.group(2))
         if not 2 <= base <= 36 or len(match.group(1)) > MAX_DIGIT_RUN:
             return None
         try:
@@ -217,10 +219,13 @@ def _decide_clock(gold: str, given: str) -> tuple[bool, str] | None:
     """Times of day are no ratios."""
     if ":" not in gold or ":" not in given:
         return None
-    times = [_CLOCK.fullmatch(re.sub(r"\\text|[{}]", "", text)) for text in (gold, given)]
-    if not all(times):
-        return None
-    same = [int(g) for g in times[0].groups()] == [int(g) for g in times[1].groups()]
+    times = []
+    for text in (gold, given):
+        match = _CLOCK.fullmatch(re.sub(r"\\text|[{}]", "", text))
+        if match is None:
+            return None
+        times.append([int(part) for part in match.groups()])
+    same = times[0] == times[1]
     return (True, "same time") if same else (False, "another time")
 
 

@@ -148,8 +148,9 @@ def read_structure(cleaned: str, depth: int = 0) -> Structure | None:
                 break
         else:
             return None
-    items = tuple(read_structure(part, depth + 1) for part in parts)
-    if any(item is None for item in items):
+    structures = [read_structure(part, depth + 1) for part in parts]
+    items = tuple(item for item in structures if item is not None)
+    if len(items) < len(structures):
         return None
     if brackets in ("", "\\{\\}"):
         items = tuple(sorted(items, key=_order))
@@ -167,9 +168,10 @@ def _order(item: Structure) -> tuple:
 
 def same_structure(gold: Structure, answer: Structure, tolerance: Fraction | None = None) -> bool:
     """Whether two structures have the same brackets and the same numbers."""
+    if isinstance(gold, Quantity) and isinstance(answer, Quantity):
+        return same_number(gold, answer, tolerance)
     if isinstance(gold, Quantity) or isinstance(answer, Quantity):
-        both = isinstance(gold, Quantity) and isinstance(answer, Quantity)
-        return both and same_number(gold, answer, tolerance)
+        return False
     return (
         gold[0] == answer[0]
         and len(gold[1]) == len(answer[1])

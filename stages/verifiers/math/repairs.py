@@ -5,6 +5,7 @@ Importing this puts them in place. The facts are of math-verify 0.9.0.
 
 import logging
 import re
+from typing import Any
 
 import sympy
 from latex2sympy2_extended import latex2sympy2
@@ -109,7 +110,7 @@ def _differ_at_a_point(one: sympy.Basic, other: sympy.Basic) -> bool:
 _compare_relational = grader.sympy_compare_relational
 
 
-def _relational_eq(gold: object, answer: object, rounding: int, precision: int) -> bool:
+def _relational_eq(gold: Any, answer: Any, rounding: int, precision: int) -> bool:
     """Stands in for `sympy_compare_relational`, for which 1 + 1 = 2 equals 2 + 2 = 4."""
     sides = (gold, answer)
     if all(isinstance(s, sympy.core.relational.Relational) for s in sides) and not any(

@@ -9,6 +9,7 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import sympy
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
@@ -33,7 +34,7 @@ _SUBSCRIPT_BASE = re.compile(r"^\s*([0-9]+)\s*_\s*\{?\s*[0-9]+\s*\}?\s*$")
 _TUPLES = (sympy.Interval, sympy.Tuple)
 MAX_LOG10 = 100_000.0
 MAX_RATIO = 8
-Expression = sympy.Basic | MatrixBase
+Expression: TypeAlias = sympy.Basic | MatrixBase
 
 
 class TooLarge(Exception):
@@ -237,8 +238,9 @@ def _log10(expression: sympy.Basic) -> float | None:
         return max(abs(expression.p).bit_length(), expression.q.bit_length()) * 0.30103
     if not expression.args:
         return 1.0 if expression.is_number else None
-    parts = [_log10(argument) for argument in expression.args]
-    if None in parts:
+    known = [_log10(argument) for argument in expression.args]
+    parts = [bound for bound in known if bound is not None]
+    if len(parts) < len(known):
         return None
     if isinstance(expression, sympy.Pow):
         bound = parts[0] * _magnitude(expression.exp, parts[1])
