@@ -5,26 +5,77 @@ python -m stages.rows --settings S --questions Q --tokenizer DIR
 
 Without traces only teacher rows are made. `role` says for which model: `initial` and `final` learn
 prompt → z + y, the posterior hint prompt → z. Token ids of sampled traces and answers are taken as
-they were sampled.
+they were sampled. Memory is bounded by a batch: what was selected waits in a temporary file.
 """
 
+import argparse
+import itertools
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from stages import prompts
 from stages.artifacts import digests, store, tables
+from stages.artifacts.journal import Key
+from stages.artifacts.tables import Table
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
 from stages.weighting.estimators import Method
 
+Tokens = NDArray[np.int32]
+ROWS_READ = 512
+TOKENS_WRITTEN = 1 << 20
+
+
+class Sampled(NamedTuple):
+    """A trace or an answer as it was sampled."""
+
+    text: str
+    ids: Tokens
+
+
+class Row(NamedTuple):
+    """A row of the `rows` table."""
+
+    question_id: str
+    k: int | None
+    origin: str
+    prompt: str
+    response: str
+    token_ids: Tokens
+    n_prompt_tokens: int
+    n_tokens: int
+    weight: float
+
+
+class Selected(NamedTuple):
+    """A selected trace: its key, the weight of its row, and the answer that ends it, if sampled."""
+
+    question_id: str
+    k: int
+    row_weight: float
+    answer_m: int | None
+
+    @property
+    def trace(self) -> Key:
+        """Key in the table of traces."""
+        return (self.question_id, self.k)
+
+    @property
+    def answer(self) -> Key | None:
+        """Key in the table of answers; None where the reference solution ends the row."""
+        return None if self.answer_m is None else (self.question_id, self.k, self.answer_m)
+
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the tables, make the rows, write them with their mean response length."""
+    """Read the tables, make the rows, write them."""
     parser = command.parser(__doc__)
     command.add_tables(parser, "questions", optional="traces weights answers verdicts")
     parser.add_argument("--tokenizer", type=Path, required=True, help="directory of the base model")
@@ -33,168 +84,242 @@ def main(argv: list[str] | None = None) -> None:
     settings: StepSettings = args.settings
     started = time.monotonic()
 
-    questions = store.read_table(args.questions, tables.QUESTIONS).to_pylist()
-    tokenizer = command.load_tokenizer(args.tokenizer)
-    maker = RowMaker(settings, tokenizer)
-    if args.traces is None:
-        rows = [maker.teacher(q, 1.0) for q in questions if q["trace"] is not None]
-    else:
-        if args.weights is None:
-            raise UserError("--weights is needed with --traces")
-        digests.same_tokenizer(args.traces, args.tokenizer)
-        selected = _selected(args.traces, args.weights)
-        answers = _answers(args.answers, selected, settings)
-        rows = list(final_rows(questions, selected, answers, maker, settings))
-    if not rows:
-        raise UserError(
-            f"no training row for the {settings.role} model: "
-            + (
-                f"no trace of {args.weights} was selected, and no teacher trace stands in"
-                if args.traces
-                else f"{args.questions} has no teacher trace"
+    maker = RowMaker(settings, command.load_tokenizer(args.tokenizer))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=args.out.parent) as file:
+        rows = make_rows(args, settings, maker, Spill(file))
+        first = next(rows, None)
+        if first is None:
+            raise UserError(
+                f"no training row for the {settings.role} model: "
+                + (
+                    f"no trace of {args.weights} was selected, and no teacher trace stands in"
+                    if args.traces
+                    else f"{args.questions} has no teacher trace"
+                )
             )
+        store.write_table(
+            args.out,
+            tables.ROWS,
+            pieces(itertools.chain([first], rows)),
+            lambda: command.provenance(
+                "rows",
+                settings,
+                [args.questions, args.traces, args.weights, args.answers],
+                seconds=time.monotonic() - started,
+                device="cpu",
+                tokenizer=digests.tokenizer_digest(args.tokenizer),
+            ),
         )
-    table = pa.Table.from_pylist(rows, schema=tables.ROWS.schema)
-    made = command.provenance(
-        "rows",
-        settings,
-        [args.questions, args.traces, args.weights, args.answers, args.verdicts],
-        seconds=time.monotonic() - started,
-        device="cpu",
-        tokenizer=digests.tokenizer_digest(args.tokenizer),
-        mean_response_tokens=sum(r["n_tokens"] - r["n_prompt_tokens"] for r in rows) / len(rows),
-    )
-    store.write_table(args.out, tables.ROWS, table, made)
 
 
-def _selected(traces: Path, weights: Path) -> list[dict[str, Any]]:
-    """Selected traces with their row weights, in order of the weights table."""
-    weighed = store.read_table(weights, tables.WEIGHTS, ["selected", "row_weight", "answer_m"])
-    chosen = {(w["question_id"], w["k"]): w for w in weighed.to_pylist() if w["selected"]}
-    found = {}
-    for shard in store.iter_tables(traces, tables.TRACES, ["token_ids", "trace"]):
-        for trace in shard.to_pylist():
-            key = (trace["question_id"], trace["k"])
-            if key in chosen:
-                found[key] = {**trace, **chosen[key]}
-    missing = chosen.keys() - found.keys()
-    if missing:
-        raise UserError(f"{traces}: selected trace {min(missing)} of {weights} is missing")
-    return [found[key] for key in chosen]
-
-
-def _answers(
-    path: Path | None, selected: list[dict[str, Any]], settings: StepSettings
-) -> dict[tuple[str, int], dict[str, Any]]:
-    """The sampled answers that end rows, by the trace they follow.
-
-    Raises
-    ------
-    UserError
-        The table of answers is not given, or lacks one of them.
-    """
-    wanted = {(t["question_id"], t["k"]): t["answer_m"] for t in selected}
-    wanted = {key: m for key, m in wanted.items() if m is not None}
-    if not wanted or settings.role == "posterior":
-        return {}
-    if path is None:
-        raise UserError("--answers is needed: rows end with sampled answers, by the weights table")
-    found = {}
-    for shard in store.iter_tables(path, tables.ANSWERS, ["token_ids", "answer"]):
-        for answer in shard.to_pylist():
-            key = (answer["question_id"], answer["k"])
-            if wanted.get(key) == answer["m"]:
-                found[key] = answer
-    missing = wanted.keys() - found.keys()
-    if missing:
-        name, k = min(missing)
-        raise UserError(
-            f"{path}: answer {wanted[name, k]} of question_id {name!r}, k {k} is missing, with "
-            "which a row ends; give the answers that were verified"
-        )
-    return found
-
-
-def final_rows(
-    questions: list[dict[str, Any]],
-    selected: list[dict[str, Any]],
-    answers: dict[tuple[str, int], dict[str, Any]],
-    maker: "RowMaker",
-    settings: StepSettings,
-) -> Iterator[dict[str, Any]]:
-    """Teacher rows, then a row of each selected trace.
+def make_rows(
+    args: argparse.Namespace, settings: StepSettings, maker: "RowMaker", spill: "Spill"
+) -> Iterator[Row]:
+    """Teacher rows in the order of the questions, then a row of each selected trace.
 
     A question without a selected trace counts its teacher trace once more: it stands in, by a
     teacher row whose weight is larger by one.
     """
-    asked = {question["question_id"]: question for question in questions}
-    has_trace = {trace["question_id"] for trace in selected}
-    mixed_in = settings.rows.teacher and settings.role == "final"
-    stands_in = Method.of(settings).teacher_stands_in
-    for name, question in asked.items():
-        if question["trace"] is not None:
-            weight = float(mixed_in) + float(stands_in and name not in has_trace)
-            if weight > 0:
-                yield maker.teacher(question, weight)
-    for trace in selected:
-        question = asked[trace["question_id"]]
-        yield maker.sampled(question, trace, answers.get((trace["question_id"], trace["k"])))
+    if args.traces is None:
+        yield from teacher_rows(args.questions, maker, 1.0, {})
+        return
+    if args.weights is None:
+        raise UserError("--weights is needed with --traces")
+    digests.same_tokenizer(args.traces, args.tokenizer)
+    selected = read_selected(args.weights)
+    collect(args, selected, maker.with_answer, spill)
+
+    mixed_in = float(settings.rows.teacher and settings.role == "final")
+    stands_in = float(Method.of(settings).teacher_stands_in)
+    with_trace = dict.fromkeys((s.question_id for s in selected), mixed_in)
+    yield from teacher_rows(args.questions, maker, mixed_in + stands_in, with_trace)
+
+    columns = ["question", "answer", "answer_kind", "solution"]
+    questions = store.read_table(args.questions, tables.QUESTIONS, columns).to_pylist()
+    by_id = {question["question_id"]: question for question in questions}
+    for one in selected:
+        answer = None if one.answer is None or not maker.with_answer else spill.get(one.answer)
+        yield maker.sampled(by_id[one.question_id], one, spill.get(one.trace), answer)
+
+
+def teacher_rows(
+    questions: Path, maker: "RowMaker", weight: float, others: Mapping[str, float]
+) -> Iterator[Row]:
+    """Rows of the teacher's traces with this weight, or with the one in `others`; none of 0."""
+    for batch in store.iter_batches(questions, tables.QUESTIONS, rows=ROWS_READ):
+        for question in batch.to_pylist():
+            row_weight = others.get(question["question_id"], weight)
+            if question["trace"] is not None and row_weight > 0:
+                yield maker.teacher(question, row_weight)
+
+
+def read_selected(weights: Path) -> list[Selected]:
+    """Selected traces in the order of the table of weights."""
+    table = store.read_table(weights, tables.WEIGHTS, ["selected", "row_weight", "answer_m"])
+    chosen = table.filter(table["selected"])
+    columns = (chosen[name].to_pylist() for name in Selected._fields)
+    return list(itertools.starmap(Selected, zip(*columns, strict=True)))
+
+
+def collect(
+    args: argparse.Namespace, selected: list[Selected], with_answers: bool, spill: "Spill"
+) -> None:
+    """Put the selected traces, and the sampled answers that end their rows, into the spill file.
+
+    Raises
+    ------
+    UserError
+        The table of answers is not given, or a trace or an answer is missing.
+    """
+    take(args.traces, tables.TRACES, "trace", [one.trace for one in selected], spill)
+    answers = [one.answer for one in selected if one.answer is not None]
+    if not answers or not with_answers:
+        return
+    if args.answers is None:
+        raise UserError(f"--answers is needed: by {args.weights}, rows end with sampled answers")
+    take(args.answers, tables.ANSWERS, "answer", answers, spill)
+
+
+def take(path: Path, table: Table, text: str, keys: list[Key], spill: "Spill") -> None:
+    """Put the rows of these keys into the spill file."""
+    wanted = set(keys)
+    for batch in store.iter_batches(path, table, ["token_ids", text], ROWS_READ):
+        columns = [batch[name].to_pylist() for name in table.key]
+        batch_keys = list(zip(*columns, strict=True))
+        chosen = [i for i, key in enumerate(batch_keys) if key in wanted]
+        rows = batch.take(chosen)
+        ids = rows["token_ids"].combine_chunks()
+        values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()
+        texts = rows[text].to_pylist()
+        for number, i in enumerate(chosen):
+            tokens = values[offsets[number] : offsets[number + 1]]
+            spill.put(batch_keys[i], Sampled(texts[number], tokens))
+    for key in keys:
+        if key not in spill:
+            which = ", ".join(f"{n}={v!r}" for n, v in zip(table.key, key, strict=True))
+            raise UserError(
+                f"{path}: {which} is missing, but was selected; give the {table.name} that were "
+                "weighed"
+            )
+
+
+class Spill:
+    """Sampled texts in a file, to be read in another order than they were written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._places: dict[Key, tuple[int, int, int]] = {}
+        self._end = 0
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._places
+
+    def put(self, key: Key, sampled: Sampled) -> None:
+        """Append one."""
+        text, ids = sampled.text.encode(), sampled.ids.tobytes()
+        self._places[key] = (self._end, len(text), len(ids))
+        self._file.write(text)
+        self._file.write(ids)
+        self._end += len(text) + len(ids)
+
+    def get(self, key: Key) -> Sampled:
+        """Read one."""
+        place, n_text, n_ids = self._places[key]
+        self._file.seek(place)
+        stored = self._file.read(n_text + n_ids)
+        return Sampled(stored[:n_text].decode(), np.frombuffer(stored[n_text:], np.int32))
 
 
 class RowMaker:
-    """Makes rows of the `rows` table, of one role, with one tokenizer."""
+    """Makes rows of one role, with one tokenizer.
+
+    Attributes
+    ----------
+    with_answer : bool
+        Whether the role learns z + y: the posterior learns z alone.
+    """
 
     def __init__(self, settings: StepSettings, tokenizer: Any) -> None:
         self._settings = settings
         self._prompter = prompts.Prompter(settings, tokenizer)
+        self.with_answer = settings.role != "posterior"
+        end = self._prompter.end_turn()
+        self._end = Sampled(end.text, np.array(end.ids, np.int32))
 
-    def teacher(self, question: dict[str, Any], weight: float) -> dict[str, Any]:
+    def teacher(self, question: dict[str, Any], weight: float) -> Row:
         """Row of a question's teacher trace and solution."""
-        z = self._prompter.trace(question["trace"])
-        y = self._prompter.solution(question)
+        z = _tokens(self._prompter.trace(question["trace"]))
+        y = _tokens(self._prompter.solution(question))
         return self._row(question, None, "teacher", z, y, weight)
 
     def sampled(
-        self, question: dict[str, Any], trace: dict[str, Any], answer: dict[str, Any] | None
-    ) -> dict[str, Any]:
+        self, question: dict[str, Any], selected: Selected, z: Sampled, y: Sampled | None
+    ) -> Row:
         """Row of a sampled trace, with a sampled answer or else the reference solution."""
-        if answer is None:
-            y = self._prompter.solution(question, trace["trace"])
-        else:
-            y = prompts.Piece(answer["answer"], answer["token_ids"])
-        z = prompts.Piece(trace["trace"], trace["token_ids"])
+        if y is None:
+            y = _tokens(self._prompter.solution(question, z.text))
         origin = self._settings.traces.proposal
-        return self._row(question, trace["k"], origin, z, y, trace["row_weight"])
+        return self._row(question, selected.k, origin, z, y, selected.row_weight)
 
     def _row(
         self,
         question: dict[str, Any],
         k: int | None,
         origin: str,
-        z: prompts.Piece,
-        y: prompts.Piece,
+        z: Sampled,
+        y: Sampled,
         weight: float,
-    ) -> dict[str, Any]:
-        if self._settings.role == "posterior":
-            prompt = self._prompter.prompt("posterior", question)
-            response, response_ids = z
-        else:
+    ) -> Row:
+        if self.with_answer:
             prompt = self._prompter.prompt("prior", question)
-            response, response_ids = z.text + y.text, z.ids + y.ids
-            end = self._prompter.end_turn()
-            if response_ids[-len(end.ids) :] != end.ids:
-                response, response_ids = response + end.text, response_ids + end.ids
-        return {
-            "question_id": question["question_id"],
-            "k": k,
-            "origin": origin,
-            "prompt": prompt.text,
-            "response": response,
-            "token_ids": prompt.ids + response_ids,
-            "n_prompt_tokens": len(prompt.ids),
-            "n_tokens": len(prompt.ids) + len(response_ids),
-            "weight": weight,
-        }
+            end = self._end
+            ended = np.array_equal(np.concatenate([z.ids, y.ids])[-len(end.ids) :], end.ids)
+            parts = [z, y] if ended else [z, y, end]
+        else:
+            prompt = self._prompter.prompt("posterior", question)
+            parts = [z]
+        token_ids = np.concatenate([np.array(prompt.ids, np.int32), *(p.ids for p in parts)])
+        return Row(
+            question["question_id"],
+            k,
+            origin,
+            prompt.text,
+            "".join(part.text for part in parts),
+            token_ids,
+            len(prompt.ids),
+            len(token_ids),
+            weight,
+        )
+
+
+def _tokens(piece: prompts.Piece) -> Sampled:
+    return Sampled(piece.text, np.array(piece.ids, np.int32))
+
+
+def pieces(rows: Iterable[Row]) -> Iterator[pa.Table]:
+    """The rows as tables of about `TOKENS_WRITTEN` tokens, or of as many rows as a group holds."""
+    piece: list[Row] = []
+    n_tokens = 0
+    for row in rows:
+        piece.append(row)
+        n_tokens += row.n_tokens
+        if n_tokens >= TOKENS_WRITTEN or len(piece) == store.ROWS_PER_GROUP:
+            yield to_table(piece)
+            piece, n_tokens = [], 0
+    if piece:
+        yield to_table(piece)
+
+
+def to_table(rows: list[Row]) -> pa.Table:
+    """Rows as an Arrow table; no token becomes a Python integer."""
+    columns: dict[str, Any] = dict(
+        zip(Row._fields, map(list, zip(*rows, strict=True)), strict=True)
+    )
+    offsets = np.cumsum([0, *columns["n_tokens"]], dtype=np.int32)
+    values = np.concatenate(columns["token_ids"])
+    columns["token_ids"] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+    return pa.table(columns, schema=tables.ROWS.schema)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,6 @@ def make(files: dict[str, Path], model: Path, **settings: object) -> list[dict]:
     given = json.dumps({**PLAIN, **settings})
     rows.main(["--settings", given, *flags, "--tokenizer", str(model), "--out", str(out)])
     found = store.read_table(out, tables.ROWS).to_pylist()
-    lengths = [row["n_tokens"] - row["n_prompt_tokens"] for row in found]
-    assert store.read_provenance(out)["mean_response_tokens"] == sum(lengths) / len(lengths)
     for row in found:
         assert row["n_tokens"] == len(row["token_ids"]) > row["n_prompt_tokens"] > 0
     return found
@@ -152,7 +150,7 @@ def test_answers_are_needed_where_rows_end_with_them(files, tiny_model: Path) ->
         if (a["question_id"], a["m"]) != ("c", 1)
     ]
     write(files["answers"].parent, tables.ANSWERS, kept)
-    with pytest.raises(UserError, match="answer 1 of question_id 'c', k 0 is missing"):
+    with pytest.raises(UserError, match="question_id='c', k=0, m=1 is missing"):
         make(files, tiny_model)
 
 
@@ -190,5 +188,5 @@ def test_no_row_at_all_is_refused(files, tiny_model: Path) -> None:
 def test_a_selected_trace_that_is_missing_is_named(files, tiny_model: Path) -> None:
     data = store.read_table(files["traces"], tables.TRACES)
     store.write_table(files["traces"], tables.TRACES, data.slice(1), {})
-    with pytest.raises(UserError, match=r"selected trace \('a', 0\)"):
+    with pytest.raises(UserError, match="question_id='a', k=0 is missing"):
         make(files, tiny_model)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,12 @@ def describe_key(table: Table, key: Sequence[Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in zip(table.key, key, strict=True))
 
 
+def count_rows(file: Path) -> int:
+    """Number of rows of a Parquet file, from its footer."""
+    with reading(file):
+        return pq.read_metadata(file).num_rows
+
+
 def read_provenance(path: Path) -> dict[str, Any]:
     """What a step recorded about its output: {} for an artifact from elsewhere.
 
@@ -285,7 +291,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(
-    path: Path, table: Table, data: pa.Table | Iterable[pa.Table], provenance: Mapping[str, Any]
+    path: Path,
+    table: Table,
+    data: pa.Table | Iterable[pa.Table],
+    provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
 ) -> None:
     """Write a Parquet file atomically: the one writer of tables.
 
@@ -297,8 +306,8 @@ def write_table(
         Its schema; columns are put in order, missing optional ones become null.
     data : Table or iterable of Table
         The rows; an iterable is written piece by piece, in bounded memory.
-    provenance : mapping
-        What `read_provenance` returns.
+    provenance : mapping or callable
+        What `read_provenance` returns, or a function that returns it once all rows are written.
     """
     names = [c.name for c in table.columns]
     with (
@@ -307,4 +316,6 @@ def write_table(
     ):
         for piece in [data] if isinstance(data, pa.Table) else data:
             writer.write_table(_fit(piece, table, names, path), row_group_size=ROWS_PER_GROUP)
-        writer.add_key_value_metadata({"provenance": json.dumps(provenance)})
+        writer.add_key_value_metadata(
+            {"provenance": json.dumps(provenance() if callable(provenance) else provenance)}
+        )

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from stages.artifacts import digests
+from stages.artifacts import digests, store
 from stages.common.errors import UserError
 from stages.experiments.settings import Machine, StepSettings, explain
 
@@ -188,7 +188,15 @@ def provenance(
 def _digest_of(path: Path) -> str:
     if (path / "config.json").exists():
         return digests.model_digest(path)
-    return digests.table_digest(path) if path.is_dir() else digests.file_digest(path)
+    if path.is_dir():
+        return digests.digest([_digest_of_shard(file) for file in store.shards(path)])
+    return digests.file_digest(path)
+
+
+def _digest_of_shard(file: Path) -> list[str | int]:
+    """Identity and number of rows of a shard: its content may be gigabytes of tokens."""
+    identity = store.read_provenance(file).get("identity")
+    return [identity, store.count_rows(file)] if identity else [digests.file_digest(file)]
 
 
 def _versions() -> Mapping[str, str]:
