@@ -8,7 +8,7 @@ from the hub's cache (`model.path`): nothing is copied. A GGUF file is dequantiz
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.artifacts import store
 from stages.common.errors import UserError
@@ -100,7 +100,7 @@ def dequantize(file: Path, out: Path) -> None:
     how = {"gguf_file": file.name}
     try:
         read_config(file.parent, **how)
-        model = AutoModelForCausalLM.from_pretrained(file.parent, **how, dtype=torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, **how, dtype=torch.bfloat16)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **how)
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f"{file}: transformers cannot read this GGUF file: {error}") from None

@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         except Interrupted as interrupted:
             print(f"{interrupted}; the same command goes on from there", file=sys.stderr)
             sys.exit(128 + stop[0] if stop else 1)
-        with store.atomic(args.out) if main_process else nullcontext() as directory:
+        with store.atomic(args.out) if main_process else nullcontext(args.out) as directory:
             trainer.save_model(directory, stop_tokens(base, training), str(base))
             if main_process:
                 made = command.provenance(
@@ -240,7 +240,7 @@ def stop_signals() -> Iterator[list[int]]:
         first = first or time.monotonic()
         received.append(number)
         if time.monotonic() - first > SAME_REQUEST_SECONDS:
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -182,12 +182,13 @@ def _attend_by_group(
     out = []
     # Split at once: the gradient of a slice is a whole bin of zeros around it.
     parts = zip(*(x.split(layout.group_sizes) for x in (query, key, value)), strict=True)
-    for qkv, (_, rows, _), padding in zip(parts, layout.groups, layout.padding, strict=True):
+    for (q, k, v), (_, rows, _), padding in zip(parts, layout.groups, layout.padding, strict=True):
         if padding is None:
-            out.append(_one_length(*qkv, rows, scores))
+            out.append(_one_length(q, k, v, rows, scores))
         else:
             gather, real = padding
-            padded = _one_length(*(x.index_select(0, gather) for x in qkv), rows, scores)
+            q, k, v = (x.index_select(0, gather) for x in (q, k, v))
+            padded = _one_length(q, k, v, rows, scores)
             out.append(padded.index_select(0, real))
     return out[0] if len(out) == 1 else torch.cat(out)
 
@@ -217,15 +218,17 @@ def _attend_varlen(
             repeats = query.shape[1] // key.shape[1]
             key, value = (x.repeat_interleave(repeats, 1) for x in (key, value))
     bounds = layout.cu_seqlens
-    return varlen_attn(query, key, value, bounds, bounds, longest, longest, **causal)
+    attended = varlen_attn(query, key, value, bounds, bounds, longest, longest, **causal)
+    assert isinstance(attended, torch.Tensor)  # without log-sum-exps, which are not asked for
+    return attended
 
 
 def _attend_flex(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scores: Scores
 ) -> torch.Tensor:
     """FlexAttention over row boundaries, for what the varlen kernel lacks; shapes as above."""
-    flex = _compiled_flex() if query.is_cuda else flex_attention
-    softcap = scores.softcap
+    flex: Any = _compiled_flex() if query.is_cuda else flex_attention
+    softcap = scores.softcap or 1.0  # unused without one
 
     def capped(
         score: torch.Tensor, b: torch.Tensor, h: torch.Tensor, i: torch.Tensor, j: torch.Tensor
@@ -237,7 +240,7 @@ def _attend_flex(
         q,
         k,
         v,
-        score_mod=None if softcap is None else capped,
+        score_mod=None if scores.softcap is None else capped,
         block_mask=layout.block_mask(scores.window),
         scale=scores.scale,
         enable_gqa=query.shape[1] != key.shape[1],

@@ -87,9 +87,9 @@ class Softmax:
     def cap_slope(self, hidden: torch.Tensor, tile: slice) -> torch.Tensor:
         """Derivative of the soft cap at a chunk's logits over a tile: float32 [chunk, tile].
 
-        The products are computed again: from exponentials they could not be had where those
-        underflow.
+        The products are computed again: exponentials may have underflowed.
         """
+        assert self._transform.softcap is not None
         products = torch.mm(hidden, self._weight[tile].t()).float()
         ratio = products.mul_(self._transform.scale / self._transform.softcap).tanh_()
         return ratio.square_().neg_().add_(1)

@@ -67,9 +67,10 @@ def config_of(lora: Lora) -> Any:
     from peft import LoraConfig
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    scale: Any = lora.alpha  # peft declares an int
     return LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=scale,
         target_modules=targets,
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
@@ -86,8 +87,9 @@ def merged_weights(checkpoint: torch.nn.Module, dtype: torch.dtype) -> dict[str,
             weights[name.replace(".base_layer.", ".")] = p.detach().to("cpu", dtype, copy=True)
     for name, module in checkpoint.named_modules():
         if isinstance(module, LoraLayer):
-            delta = module.get_delta_weight(ADAPTER).float()
-            whole = module.get_base_layer().weight.float() + delta
+            layer: Any = module  # peft declares these methods on subclasses only
+            delta = layer.get_delta_weight(ADAPTER).float()
+            whole = layer.get_base_layer().weight.float() + delta
             weights[f"{name}.weight"] = whole.detach().to("cpu", dtype).contiguous()
     return weights
 

@@ -1,4 +1,4 @@
-"""The loss of METHOD.md's objective over a bin, with gradients as it goes.
+"""The loss of docs/method.md over a bin, with gradients as it goes.
 
 The gradient of a weighted sum of log-probs is known the moment the logits are: computing it in the
 forward pass leaves nothing of a chunk behind, so memory does not grow with tokens x vocabulary,
@@ -32,7 +32,7 @@ class _WeightedNll(torch.autograd.Function):
             h, t, c = hidden[chunk], targets[chunk], coefficients[chunk]
             logprobs, factors = softmax.logprobs(h, t)
             loss -= logprobs @ c
-            if needs_gradient:
+            if grad_hidden is not None:
                 # The coefficient scales rows, so it can wait until after the vocabulary is gone.
                 c = c if transform.scale == 1 else c * transform.scale
                 scaled, towards = (h * c[:, None]).to(h.dtype), torch.zeros_like(h, dtype=c.dtype)
@@ -81,7 +81,7 @@ def weighted_nll(
     coefficients: torch.Tensor,
     transform: LogitTransform = PLAIN,
 ) -> torch.Tensor:
-    """`−Σ_t c_t log p(token_t)`: METHOD.md's objective when `c_t` is `w_i / (B L̄)`.
+    """`−Σ_t c_t log p(token_t)`: the objective of docs/method.md when `c_t` is `w_i / (B L̄)`.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -88,7 +88,10 @@ def make_bin(
 class LanguageModel(torch.nn.Module):
     """A checkpoint's body and head, called with bins instead of padded batches."""
 
-    def __init__(self, checkpoint: torch.nn.Module):
+    # a transformers model, whose attributes torch would declare as tensors or modules
+    checkpoint: Any
+
+    def __init__(self, checkpoint: Any) -> None:
         super().__init__()
         self.checkpoint = checkpoint
         self.transform = logit_transform(checkpoint.config)
@@ -159,7 +162,7 @@ def load(
 
     config = read_config(path)
     attention.register()
-    checkpoint = AutoModelForCausalLM.from_pretrained(
+    checkpoint: Any = AutoModelForCausalLM.from_pretrained(
         path, config=config, dtype=dtype, attn_implementation=attention.NAME
     )
     fuse_norms(checkpoint)

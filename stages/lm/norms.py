@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -14,14 +15,14 @@ class _RmsNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, epsilon):
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         # as torch and transformers round it: a vector norm is a pass less, and an error of its own
         inverse = x.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return (x * inverse).mul_(weight)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         x, weight, inverse = ctx.saved_tensors
         normal = x * inverse
         both = grad * normal
@@ -75,7 +76,7 @@ def _epsilon(module: torch.nn.Module) -> float | None:
 
 def _computes_rms_norm(module: torch.nn.Module, epsilon: float) -> bool:
     """Whether a module is `rms_norm`, for inputs beside which epsilon is small and large."""
-    probe = copy.deepcopy(module).to(device="cpu", dtype=torch.float32)
+    probe: Any = copy.deepcopy(module).to(device="cpu", dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     probe.weight.data = torch.rand(probe.weight.shape, generator=generator) + 0.5
     x = torch.randn(4, probe.weight.numel(), generator=generator)
@@ -84,5 +85,5 @@ def _computes_rms_norm(module: torch.nn.Module, epsilon: float) -> bool:
         return torch.allclose(probe(x), rms_norm(x, probe.weight, epsilon), rtol=1e-5, atol=1e-6)
 
 
-def _of_module(norm: torch.nn.Module, epsilon: float, x: torch.Tensor) -> torch.Tensor:
+def _of_module(norm: Any, epsilon: float, x: torch.Tensor) -> torch.Tensor:
     return rms_norm(x, norm.weight, epsilon)

@@ -38,7 +38,7 @@ class RoundingAdamW(torch.optim.Optimizer):
         self.seed = seed
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override] # takes no closure
         """One update of all parameters that have a gradient."""
         every = [(group, p) for group in self.param_groups for p in group["params"]]
         for number, (how, p) in enumerate(every):

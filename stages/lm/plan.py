@@ -135,7 +135,8 @@ def micro_batches(
     bins = []
     for share in balance(costs, ranks):
         packed = pack(lengths[share], budget)
-        packed.sort(key=lambda b, share=share: -costs[share[b]].sum())
+        work = np.array([costs[share[b]].sum() for b in packed])
+        packed = [packed[i] for i in np.argsort(-work, kind="stable")]
         bins.append([chosen[share[b]] for b in packed])
     most = max(1, max(len(b) for b in bins))
     return [b + [np.empty(0, dtype=np.int64)] * (most - len(b)) for b in bins]

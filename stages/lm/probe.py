@@ -54,7 +54,8 @@ def check(model: "LanguageModel", name: str) -> Difference:
             # What rounding explains is measured: rows in bins of their own, the same kernels.
             alone = measure(model, together=False)
             noise = (2 * alone.mean + 0.02, 2 * alone.gradient + 0.05)
-            limits = tuple(map(min, noise, MOST_IN_HALF_PRECISION))
+            most = MOST_IN_HALF_PRECISION
+            limits = min(noise[0], most[0]), min(noise[1], most[1])
     except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise UserError(
             f"{name}: {model.checkpoint.config.model_type} models cannot be packed "
@@ -111,7 +112,7 @@ def measure(model: "LanguageModel", together: bool = True) -> Difference:
 
 
 @contextmanager
-def _frozen(checkpoint: torch.nn.Module) -> Iterator[None]:
+def _frozen(checkpoint: Any) -> Iterator[None]:
     """Parameters without gradients: the probe's gradient stops at the embedded tokens."""
     learned = [p for p in checkpoint.parameters() if p.requires_grad]
     for p in learned:
@@ -124,7 +125,7 @@ def _frozen(checkpoint: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _embedded(checkpoint: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
+def _embedded(checkpoint: Any) -> Iterator[list[torch.Tensor]]:
     """Collect the embedded tokens of every forward pass, ready for a gradient."""
     outputs: list[torch.Tensor] = []
 
@@ -140,7 +141,7 @@ def _embedded(checkpoint: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 @contextmanager
-def _short_windows(checkpoint: torch.nn.Module) -> Iterator[None]:
+def _short_windows(checkpoint: Any) -> Iterator[None]:
     """Make every sliding window `WINDOW` tokens long."""
     owners = [o for o in (checkpoint.config, *checkpoint.modules()) if _window(o)]
     windows = [_window(owner) for owner in owners]

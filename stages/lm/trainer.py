@@ -1,4 +1,4 @@
-"""Weighted fine-tuning: METHOD.md's objective, for one process or many, CPU or GPU.
+"""Weighted fine-tuning: the objective of docs/method.md, for one process or many, CPU or GPU.
 
     loss of one optimizer step = 1 / (B · L̄) · Σ_i w_i Σ_t −log p(token_{i,t})
 
@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from stages.lm.plan import (
     weighted_bin,
 )
 
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
 
 class Interrupted(Exception):
     """Training was asked to stop; what is done so far is in its checkpoint."""
@@ -47,7 +51,7 @@ def keep_in(dtype: torch.dtype, module: torch.nn.Module, device: torch.device) -
 
 
 def shard(
-    model: LanguageModel, dtype: torch.dtype, master_dtype: torch.dtype, state
+    model: LanguageModel, dtype: torch.dtype, master_dtype: torch.dtype, state: "PartialState"
 ) -> LanguageModel:
     """Shard parameters over all processes; compute in `dtype`, reduce gradients in float32.
 
@@ -104,7 +108,7 @@ class Trainer:
         held_back: TrainingRows,
         settings: TrainingSettings,
         checkpoints: Path,
-    ):
+    ) -> None:
         from accelerate import PartialState
 
         self.state = PartialState(cpu=not torch.cuda.is_available())
@@ -140,11 +144,11 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         settings, parameters = self.settings, list(self._parameters.values())
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.ndim >= 2]},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        usual = {
+        usual: dict[str, Any] = {
             "lr": settings.learning_rate,
             "betas": settings.betas,
             "weight_decay": settings.weight_decay,
@@ -152,7 +156,7 @@ class Trainer:
         if settings.master_dtype == torch.bfloat16:
             rank = self.state.process_index
             seed = derive_seed(settings.seed, "rounding", rank)
-            optimizer = RoundingAdamW(groups, **usual, seed=seed)
+            optimizer: torch.optim.Optimizer = RoundingAdamW(groups, **usual, seed=seed)
         else:
             optimizer = torch.optim.AdamW(groups, **usual, fused=True)
         for p in parameters:  # made now, so that a checkpoint can be read into them
@@ -212,7 +216,9 @@ class Trainer:
             loss = self._over_bins(
                 self.held_back, np.arange(len(self.held_back)), divisor, backward=False
             )
-        if hasattr(self.model, "reshard"):  # nothing runs backward here, which would do it
+        from torch.distributed.fsdp import FSDPModule
+
+        if isinstance(self.model, FSDPModule):  # a backward pass would do it otherwise
             self.model.reshard()
         return self._sum_over_processes(loss)[0]
 
@@ -297,7 +303,7 @@ class Trainer:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Everything numeric that a checkpoint holds, by name."""
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for name, p in self._parameters.items():
             state = self.optimizer.state[p]
             tensors |= {

@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stages.artifacts import digests
 from stages.artifacts.journal import Journal
@@ -13,6 +13,15 @@ from stages.artifacts.tables import Table
 from stages.engines import Draw, Request, open_engine
 from stages.experiments.settings import Engine, Machine, StepSettings
 from stages.running import command
+
+
+class Rows(Protocol):
+    """Where finished rows go: a journal, or several."""
+
+    def __contains__(self, key: tuple[str | int, ...]) -> bool: ...
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Keep a finished row."""
 
 
 def draw_table(
@@ -89,7 +98,7 @@ def draw_table(
 
 
 def draw_missing(
-    journal: Journal,
+    journal: Rows,
     requests: Sequence[Request],
     to_row: Callable[[Draw, str], dict[str, Any]],
     *,
