@@ -23,6 +23,7 @@ test: setup
 lint: setup
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
+	$(RUN)/mypy
 	$(RUN)/snakemake --lint
 
 bench: setup

@@ -63,7 +63,7 @@ def load(source: Questions) -> tuple[list[dict[str, Any]], str | None]:
     if source.file is not None:
         files, revision, name = [Path(source.file)], None, Path(source.file).stem
     elif source.dataset is not None:
-        files, revision = fetch(source)
+        files, revision = fetch(source, source.dataset)
         name = source.dataset
     else:
         raise UserError("settings `questions`: give one of addition, file and dataset")
@@ -77,19 +77,19 @@ def load(source: Questions) -> tuple[list[dict[str, Any]], str | None]:
     return rows, revision
 
 
-def fetch(source: Questions) -> tuple[list[Path], str]:
+def fetch(source: Questions, dataset: str) -> tuple[list[Path], str | None]:
     """Download the data files of a hub dataset's split into its cache; give files and commit."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     try:
-        info = HfApi().dataset_info(source.dataset, revision=source.revision)
+        info = HfApi().dataset_info(dataset, revision=source.revision)
         names = [f.rfilename for f in info.siblings or [] if f.rfilename.endswith(SUFFIXES)]
         wanted = [name for name in names if source.split in name]
         if source.split == "train" and len(names) == 1:
             wanted = names  # the one file of a dataset need not say so
         files = [
-            hf_hub_download(source.dataset, name, repo_type="dataset", revision=info.sha)
+            hf_hub_download(dataset, name, repo_type="dataset", revision=info.sha)
             for name in sorted(wanted)
         ]
     except (HfHubHTTPError, RepositoryNotFoundError, OSError) as error:

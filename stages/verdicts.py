@@ -49,7 +49,9 @@ def main(argv: list[str] | None = None) -> None:
             allow_unsandboxed=limits.allow_unsandboxed,
         ) as pool,
     ):
-        asked = {question_id: questions[question_id] for question_id in {key[0] for key in keys}}
+        asked = {
+            question_id: questions[question_id] for question_id in {str(key[0]) for key in keys}
+        }
         sandbox = sandbox_for(asked, pool)
         unreadable = unreadable_references(asked, pool)
         verify_missing(journal, keys, args.answers, asked, unreadable, pool)
@@ -123,12 +125,17 @@ def unreadable_references(questions: Questions, pool: Pool) -> dict[str, str]:
         for question_id, question in questions.items()
         if question["answer_kind"] == "math"
     )
-    found = dict(sorted((key, why) for key, why in pool.check(references) if why is not None))
-    for question_id, reason in list(found.items())[:NAMED]:
+    checked = ((str(key), reason) for key, reason in pool.check(references))
+    reasons = {
+        key: reason
+        for key, reason in sorted(checked, key=lambda pair: pair[0])
+        if reason is not None
+    }
+    for question_id, reason in list(reasons.items())[:NAMED]:
         print(f"question {question_id!r} cannot be verified: {reason}", file=sys.stderr)
-    if len(found) > NAMED:
-        print(f"and {len(found) - NAMED:,} other questions", file=sys.stderr)
-    return found
+    if len(reasons) > NAMED:
+        print(f"and {len(reasons) - NAMED:,} other questions", file=sys.stderr)
+    return reasons
 
 
 def verify_missing(
@@ -149,14 +156,17 @@ def verify_missing(
 
     def tasks() -> Iterator[Task]:
         for key, text in missing_answers(journal, answers):
-            question = questions[key[0]]
-            if key[0] in unreadable:
-                keep(key, Verdict("error", None, f"the reference {unreadable[key[0]]}", 0.0))
+            question_id = str(key[0])
+            question = questions[question_id]
+            if question_id in unreadable:
+                reason = f"the reference {unreadable[question_id]}"
+                keep(key, Verdict("error", None, reason, 0.0))
             else:
                 kind = question["answer_kind"]
                 yield key, text, question["answer"], kind, options_of(question)
 
     for key, verdict in pool.run(tasks()):
+        assert isinstance(key, tuple)
         keep(key, verdict)
 
 
