@@ -1,4 +1,4 @@
-"""Benchmarks: every line is a ratio, measured in one run beside a named baseline.
+"""Benchmarks: every line is a ratio to a named baseline, measured in the same run.
 
 Absolute times mean little on a shared machine; nothing here is asserted, and CI does not run it.
 """

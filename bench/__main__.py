@@ -1,4 +1,4 @@
-"""Every benchmark there is, one after the other, each in a process of its own.
+"""All benchmarks, one after the other, each in a separate process.
 
 python -m bench            all
 python -m bench lm ...     some

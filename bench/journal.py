@@ -2,7 +2,7 @@
 
 python -m bench.journal [--rows 1000 10000 100000] [--tokens 5000] [--folder DIR]
 
-Every phase runs in a process of its own, and its peak resident memory is that process's.
+Every phase runs in a separate process, whose peak resident memory is reported.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Scorer and trainer on a CPU, beside the loops they replace.
+"""Scorer and trainer on a CPU, compared with the loops they replace.
 
 python -m bench.lm
 
@@ -46,7 +46,7 @@ def lines() -> Iterator[Line]:
 def long_tailed(n: int, mean: float, longest: int) -> np.ndarray:
     """Lengths as reasoning models write them: lognormal, cut at `longest`.
 
-    They are the distribution's own n quantiles in random order, so that a few rows have its tail.
+    They are the n quantiles of the distribution in random order, so that a few rows have its tail.
     """
     sigma = 0.8
     quantiles = [NormalDist().inv_cdf((i + 0.5) / n) for i in range(n)]
@@ -96,7 +96,7 @@ def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant beside its baseline.
+    """A variant and its baseline.
 
     Attributes
     ----------

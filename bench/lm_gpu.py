@@ -2,8 +2,8 @@
 
 python -m bench.lm_gpu [PART ...]
 
-Parts: exactness head scoring memory training master. Each runs in a process of its own, so that one
-that fails costs only its own lines; all together take less than ten minutes on an H200.
+Parts: exactness head scoring memory training master. Each runs in a separate process, so that a
+failure costs only the lines of that part; all together take less than ten minutes on an H200.
 """
 
 import gc
@@ -61,7 +61,7 @@ def main(parts: list[str]) -> None:
 
 
 def lines() -> list[Line]:
-    """Every line as not run: what stands in the table where there is no GPU."""
+    """Every line as not run, for machines without a GPU."""
     return [Line(what, "not run", goal) for what, goal in GOALS.items()]
 
 

@@ -1,4 +1,4 @@
-r"""Speed of the verifiers, beside a plain loop of math-verify in the same run.
+r"""Speed of the verifiers, compared with a plain loop of math-verify in the same run.
 
 python -m bench.verifiers [--data FOLDER]
 

@@ -1,7 +1,7 @@
 """The structure that docs/architecture.md promises: who imports whom, and how long a file may be.
 
 A *room* is a folder of `stages/`, a *step* a module directly in it. `experiments/settings.py` and
-`artifacts/tables.py` are rooms of their own here, because every other room may import them.
+`artifacts/tables.py` count as separate rooms here, because every other room may import them.
 """
 
 import ast

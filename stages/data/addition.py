@@ -5,12 +5,12 @@ r"""Column additions: a task whose traces can be checked digit by digit, for the
     1+8+3+0=12
     1+4+9+8=22
     2+0+0+5=07            a number that has no such digit adds 0
-    0+0+0+1=01            (a last carry would have a line of its own)
+    0+0+0+1=01            (a last carry would get another line)
     =17225
     \boxed{17225}
 
 Lines of a question have the same width, and digits of a column the same place, so that a model of a
-million parameters can learn from a few hundred traces where each digit stands. Adding up a column
+million parameters can learn the position of each digit from a few hundred traces. Adding a column
 at once takes it longer to learn: that is what a hint of the answer helps with, digit by digit.
 """
 

@@ -97,7 +97,7 @@ class Layout:
         """Of each group: index of every padded place's token, and of every token's padded place.
 
         None where a group is one row, or rows of one length, and needs no padding. A padded place
-        repeats its own row's last token: it comes after all of the row's tokens, so causality hides
+        repeats the row's last token: it comes after all of the row's tokens, so causality hides
         it from them, and nothing of another row is ever read.
         """
         indices: list[tuple[torch.Tensor, torch.Tensor] | None] = []
@@ -314,5 +314,5 @@ def register() -> None:
 
 
 def row_positions(lengths: Sequence[int]) -> torch.Tensor:
-    """Position of every token within its own row: int64 [tokens]."""
+    """Position of every token within its row: int64 [tokens]."""
     return torch.cat([torch.arange(n) for n in lengths])

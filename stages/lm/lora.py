@@ -63,7 +63,7 @@ def add_adapters(
 
 
 def config_of(lora: Lora) -> Any:
-    """peft's own configuration of the adapters."""
+    """The adapters' configuration for peft."""
     from peft import LoraConfig
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)

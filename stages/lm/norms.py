@@ -16,7 +16,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        # as torch and transformers round it: a vector norm is a pass less, and an error of its own
+        # rounds as torch and transformers do; a vector norm saves a pass but rounds differently
         inverse = x.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, inverse)
         return (x * inverse).mul_(weight)
@@ -32,7 +32,7 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Norm over the last dimension: torch's one kernel on a GPU, our own in float32 on a CPU.
+    """Norm over the last dimension: torch's kernel on a GPU, `_RmsNorm` in float32 on a CPU.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _epsilon(module: torch.nn.Module) -> float | None:
 
 
 def _computes_rms_norm(module: torch.nn.Module, epsilon: float) -> bool:
-    """Whether a module is `rms_norm`, for inputs beside which epsilon is small and large."""
+    """Whether a module is `rms_norm`, for inputs large and small compared with epsilon."""
     probe: Any = copy.deepcopy(module).to(device="cpu", dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     probe.weight.data = torch.rand(probe.weight.shape, generator=generator) + 0.5

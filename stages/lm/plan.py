@@ -75,7 +75,7 @@ class TrainingSettings:
         Layers whose activations are computed again in the backward pass instead of kept: 0 none,
         1 all, 2 every second. Changes memory and speed, not results.
     lora : Lora or None
-        Adapters to learn instead of the model's own parameters.
+        Adapters to train instead of the model's parameters.
     """
 
     mean_response_tokens: float
@@ -98,7 +98,7 @@ class TrainingSettings:
 def rows_of_step(step: int, n_rows: int, settings: TrainingSettings) -> np.ndarray:
     """Rows of optimizer step `step` (from 0): the next ones of an endless series of shuffles.
 
-    Every epoch is a permutation of its own, drawn from (seed, epoch). The result does not depend
+    Every epoch is a separate permutation, drawn from (seed, epoch). The result does not depend
     on earlier steps, so a resumed training needs no state of a random generator.
     """
     first = step * settings.batch_size

@@ -51,7 +51,7 @@ def check(model: "LanguageModel", name: str) -> Difference:
         difference = measure(model)
         limits = TOLERANCE
         if model.checkpoint.dtype != torch.float32:
-            # What rounding explains is measured: rows in bins of their own, the same kernels.
+            # Measure what rounding explains: the same kernels with one row per bin.
             alone = measure(model, together=False)
             noise = (2 * alone.mean + 0.02, 2 * alone.gradient + 0.05)
             most = MOST_IN_HALF_PRECISION
@@ -73,7 +73,7 @@ def check(model: "LanguageModel", name: str) -> Difference:
 
 
 def measure(model: "LanguageModel", together: bool = True) -> Difference:
-    """Log-probs and one gradient of short rows, against the model's own eager forward.
+    """Log-probs and one gradient of short rows, against the model's eager forward.
 
     Parameters
     ----------

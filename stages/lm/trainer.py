@@ -207,7 +207,7 @@ class Trainer:
         return float(torch.stack(losses).sum())
 
     def evaluation_loss(self) -> float | None:
-        """Objective over the held-back rows, per row; None when there are none."""
+        """Objective over the held-back rows, per row; None without any."""
         if len(self.held_back) == 0:
             return None
         divisor = len(self.held_back) * self.settings.mean_response_tokens

@@ -1,6 +1,6 @@
 r"""Multiple choice: the letter in the last box of the solution, else the last ``answer is X``.
 
-Where there is no letter, the text or the value of an option stands for it.
+Without a letter, the text or the value of an option counts as its letter.
 
 No other letter counts: the last capital of a text reads ``\boxed{C}. A quick check`` as A.
 """
@@ -47,7 +47,7 @@ def extract(section: str, options: Sequence[str] | None = None) -> str | None:
     Parameters
     ----------
     section : str
-        What stands after the thought.
+        Text after the thought.
     options : sequence of str, optional
         Texts of the options, in the order of their letters; a box may hold one of them instead of
         a letter, and letters beyond the last one are none.
@@ -71,7 +71,7 @@ def extract(section: str, options: Sequence[str] | None = None) -> str | None:
             continue
         another = _ANOTHER.match(plain, stated.end())
         if another and (another.group(1) or another.group(2)) != letter:
-            return None  # two letters are no choice
+            return None  # two different letters are ambiguous
         return letter
     text = stated_answer(section)
     return _by_text(text, options) if options and text else None
@@ -136,4 +136,4 @@ def read_reference(reference: str, options: Sequence[str] | None = None) -> str:
     if options and (letter := _by_text(reference, options)):
         return letter
     of = f"of {letters[0]} to {letters[-1]}" + (", nor the text of one option" if options else "")
-    raise ValueError(f"{reference[:100]!r} is no letter {of}")
+    raise ValueError(f"{reference[:100]!r} is not a letter {of}")

@@ -1,4 +1,4 @@
-"""Where in a model's text its final answer stands: string work, linear in the text's length."""
+"""Find the final answer in a model's text, in time linear in its length."""
 
 import re
 from collections import deque
@@ -13,7 +13,7 @@ _SENTENCE_END = re.compile(r"\n|[.;!?](?=\s|$)")
 
 
 def solution_section(text: str) -> str:
-    """What stands after the last thought, between the last pair of solution markers if any.
+    """Text after the last thought, between the last pair of solution markers if any.
 
     A text without markers is taken whole; one whose solution was cut off is taken to its end.
     """
@@ -23,7 +23,7 @@ def solution_section(text: str) -> str:
 
 
 def last_box(text: str) -> str | None:
-    r"""Content of the last balanced ``\boxed{}`` or ``\fbox{}``, or None where there is none.
+    r"""Content of the last balanced ``\boxed{}`` or ``\fbox{}``, or None without one.
 
     ``\boxed 5`` counts with the token after it, as TeX reads it.
     """

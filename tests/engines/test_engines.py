@@ -87,7 +87,7 @@ def test_a_context_that_fills_the_model_is_cut_at_once(engine: Engine) -> None:
 
 
 def test_room_is_a_requests_own(engine: Engine) -> None:
-    """A long context beside it does not cut a short one's draw sooner than the model's end."""
+    """A long context in the batch does not truncate the draw of a short one."""
     how = Sampling(temperature=1.0, top_p=1.0, top_k=-1, max_tokens=LONGEST, stop=())
     short, long = (Request(("q", n), [1] * n, n, how) for n in (2, LONGEST - 5))
     together, alone = draw(engine, [short, long]), draw(engine, [short])

@@ -1,4 +1,4 @@
-"""Packed attention sees a row's own past and nothing else, and refuses to guess boundaries."""
+"""Packed attention sees only the past of the same row, and refuses to guess boundaries."""
 
 import numpy as np
 import pytest
@@ -185,7 +185,7 @@ def torch_2_13(
 @pytest.mark.parametrize("version", [torch_2_10, torch_2_11, torch_2_13])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_calls_each_torchs_kernel_the_way_it_wants(version, window, monkeypatch):
-    """The CUDA kernel cannot run here: a stand-in with its signature computes what it documents."""
+    """The CUDA kernel cannot run here: a fake with its signature computes what it documents."""
     import torch.nn.attention.varlen
 
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", version)

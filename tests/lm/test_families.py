@@ -1,4 +1,4 @@
-"""Every family is held to its own transformers class: packed against one row at a time."""
+"""Every family is compared with its transformers class: packed against one row at a time."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where the final answer stands."""
+"""Finding the final answer in a text."""
 
 import time
 

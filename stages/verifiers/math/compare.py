@@ -32,12 +32,12 @@ _CLOCK = re.compile(r"([01]?[0-9]|2[0-4])\s*:\s*([0-5][0-9])")
 
 @dataclass(frozen=True)
 class Rules:
-    r"""What a question's `tests` say beside its answer: ``{"kind": "math", ...}``.
+    r"""Rules for a question's answer, in its column `tests`: ``{"kind": "math", ...}``.
 
     Attributes
     ----------
     golds : tuple of str
-        Accepted answers, any of which is right; none stands for the question's `answer` alone.
+        Accepted answers, any of which is correct; empty: the question's `answer` alone.
     tolerance : Fraction, optional
         Largest absolute difference between numbers that still counts as equal.
     unit : str, optional
@@ -89,7 +89,7 @@ def _read_rules(tests: str) -> Rules:
     try:
         return _rules_of(json.loads(tests))
     except json.JSONDecodeError as error:
-        raise ValueError(f"tests are no JSON: {error}") from None
+        raise ValueError(f"tests are not valid JSON: {error}") from None
 
 
 def _rules_of(given: Any) -> Rules:
@@ -216,7 +216,7 @@ def _decide_moduli(gold: str, given: str) -> tuple[bool, str] | None:
 
 
 def _decide_clock(gold: str, given: str) -> tuple[bool, str] | None:
-    """Times of day are no ratios."""
+    """Times of day, which are not ratios."""
     if ":" not in gold or ":" not in given:
         return None
     times = []

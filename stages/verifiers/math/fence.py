@@ -36,7 +36,7 @@ _FORBIDDEN_EVENTS = (
     "socket.connect",
     "subprocess.Popen",
 )
-# These make functions by pasting names of their own together, never an answer's.
+# These build functions from names of their own, never from an answer's text.
 _GENERATORS = {module.__file__ for module in (collections, dataclasses, sympy.polys.monomials)}
 _forbidding = False
 

@@ -45,7 +45,7 @@ _REWRITES = tuple(
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
         (_TEXT_COMMANDS + r"\s*\{", r"\\text{"),
-        *[(_LETTER_STYLES + r"\s*\{([^{}]*)\}", r"\1")] * 2,  # one may stand in another
+        *[(_LETTER_STYLES + r"\s*\{([^{}]*)\}", r"\1")] * 2,  # one may be nested in another
         (r"\\text\{\s*([ie])\s*\}", r"\1"),
         (r"^\s*\\text\{[^{}]*(?::|=|\b(?:is|are))\s*\}", ""),
         (r"^\s*\\text\{\s*(-?[0-9][^{}]*)\}\s*$", r"\1"),
@@ -124,7 +124,7 @@ def clean(text: str) -> str:
     text = _without_degrees(text).lstrip(_EDGES).rstrip(_EDGES + ".")
     text = _SPACED_THOUSANDS.sub(lambda match: match.group().replace(" ", ""), text)
     if not any(bracket in text for bracket in ("(", "[", "\\{")):
-        # A bare list such as `100,200` reads as one number too: there is no telling them apart.
+        # A bare list such as `100,200` also reads as one number: the two cannot be told apart.
         text = _COMMA_THOUSANDS.sub(lambda match: match.group().replace(",", ""), text)
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
     text = _LARGE_NUMBER.sub(_power_of_ten, text)
@@ -136,7 +136,7 @@ def clean(text: str) -> str:
 
 
 def _power_of_ten(match: re.Match[str]) -> str:
-    """A word such as million; the text that it stands in goes on after it."""
+    """A word such as million; more text may follow it."""
     wrapped, word, closed = match.groups()
     return rf" \times 10^{{{_LARGE[word]}}}" + (
         r"\text{" if wrapped and not closed else "}" if closed and not wrapped else ""
@@ -177,7 +177,7 @@ def _without_outer_brackets(text: str) -> str:
 
 
 def _matching(text: str) -> dict[int, int]:
-    """Position of the bracket that closes each opening one; escaped braces are no brackets."""
+    """Position of the bracket that closes each opening one; escaped braces do not count."""
     stack, closes = [], {}
     escaped = False
     for position, character in enumerate(text):
@@ -197,7 +197,7 @@ def _has_top_level_comma(text: str) -> bool:
 
 
 def split_list(text: str) -> list[str]:
-    """Parts between the commas and semicolons that stand in no bracket."""
+    """Parts between commas and semicolons outside brackets."""
     parts, level, start = [], 0, 0
     for position, character in enumerate(text):
         if character in "([{":

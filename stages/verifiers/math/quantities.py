@@ -82,7 +82,7 @@ def same_number(gold: Quantity, answer: Quantity, tolerance: Fraction | None = N
 
     Exactly equal; or within `tolerance` if there is one; or one is the other correctly rounded to
     six or more places, as 0.333333 is of 1/3; or they differ by no more than a float's noise.
-    A percentage may stand for its number or for its hundredth (50 = 50 % = 0.5).
+    A percentage equals its number or a hundredth of it (50 = 50 % = 0.5).
     """
     if gold.percent == answer.percent:
         return _close(gold, answer, tolerance)

@@ -1,4 +1,4 @@
-"""math-verify, with its wrong verdicts mended: stand-ins for some of its functions.
+"""Corrections of math-verify: replacements for functions that give wrong verdicts.
 
 Importing this puts them in place. The facts are of math-verify 0.9.0.
 """

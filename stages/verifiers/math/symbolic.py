@@ -1,4 +1,4 @@
-r"""Comparison by computer algebra: math-verify and SymPy, with their wrong verdicts mended.
+r"""Comparison by computer algebra: math-verify and SymPy, with corrections (`repairs`).
 
 Only workers import this (`worker`), under limits from outside: nothing here is bounded in time.
 Text reaches latex2sympy's grammar and nothing else; were a library ever to hand it to SymPy's
@@ -176,7 +176,7 @@ def _with_imaginary_unit(expression: Expression) -> Expression:
 
 
 def _shaped(one: Expression, other: Expression) -> Expression:
-    """A row or a column beside a tuple as a tuple, and the 5 of ``f(2) = 5`` beside a value."""
+    """Convert a row or column to a tuple if the other is one, and ``f(2) = 5`` to 5 for a value."""
     if isinstance(one, MatrixBase) and 1 in one.shape and isinstance(other, _TUPLES):
         return sympy.Tuple(*one)
     if isinstance(one, sympy.Eq) and isinstance(one.lhs, AppliedUndef):
@@ -200,7 +200,7 @@ def _equal_sets(gold: Expression, answer: Expression) -> bool:
 
 
 def _conditions(expression: Expression) -> list[sympy.Basic]:
-    """Inequalities that an answer consists of, if it does."""
+    """The inequalities that an answer consists of; empty for any other answer."""
     listed = expression.args if isinstance(expression, sympy.FiniteSet) else [expression]
     inequalities = (sympy.core.relational._Inequality, sympy.Ne, And)
     return list(listed) if all(isinstance(e, inequalities) for e in listed) else []

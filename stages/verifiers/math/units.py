@@ -101,9 +101,9 @@ def read_unit(text: str) -> Unit | None:
 
 
 def split_unit(cleaned: str) -> tuple[str, Unit | None]:
-    r"""A value and the unit after it; words that are no known unit are dropped all the same.
+    r"""A value and the unit after it; unknown words are dropped as well.
 
-    A unit is what stands in a trailing ``\text{}``, or is a word after a number: one letter or two
+    A unit is the content of a trailing ``\text{}``, or is a word after a number: one letter or two
     only after a space and if known, so that ``2s`` stays a product.
     """
     if wrapped := _WRAPPED_UNIT.search(cleaned, max(0, len(cleaned) - MAX_UNIT)):

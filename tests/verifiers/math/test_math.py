@@ -186,7 +186,7 @@ def test_answers_in_two_forms_are_brought_into_one(pool, gold, answer, expected)
     assert boxed(pool, gold, answer) is expected
 
 
-# What a question may say beside its answer --------------------------------------------------------
+# Rules of a question besides its answer -----------------------------------------------------------
 
 
 def test_of_several_golds_any_is_right(pool):
@@ -231,7 +231,7 @@ def test_a_gold_that_cannot_be_parsed_is_named_not_scored(pool):
     [
         (None, None, "no reference answer"),
         (" ", None, "no reference answer"),
-        ("1", "{", "no JSON"),
+        ("1", "{", "not valid JSON"),
         ("1", '{"kind": "stdin"}', "math question"),
         ("1", '{"kind": "math", "tolerance": "much"}', "tolerance"),
         ("1", '{"kind": "math", "tolerence": 1}', "tolerence"),
