@@ -84,14 +84,20 @@ def merged_weights(checkpoint: torch.nn.Module, dtype: torch.dtype) -> dict[str,
     weights = {}
     for name, p in checkpoint.named_parameters():
         if ".lora_" not in name:
-            weights[name.replace(".base_layer.", ".")] = p.detach().to("cpu", dtype, copy=True)
+            weights[_plain(name)] = p.detach().to("cpu", dtype, copy=True)
     for name, module in checkpoint.named_modules():
         if isinstance(module, LoraLayer):
             layer: Any = module  # peft declares these methods on subclasses only
-            delta = layer.get_delta_weight(ADAPTER).float()
-            whole = layer.get_base_layer().weight.float() + delta
-            weights[f"{name}.weight"] = whole.detach().to("cpu", dtype).contiguous()
+            learned = getattr(layer, "parameter_name", "weight")  # experts have others
+            whole = getattr(layer.get_base_layer(), learned).float()
+            whole = whole + layer.get_delta_weight(ADAPTER).float()
+            weights[_plain(f"{name}.{learned}")] = whole.detach().to("cpu", dtype).contiguous()
     return weights
+
+
+def _plain(name: str) -> str:
+    """Name of a parameter in the checkpoint without adapters."""
+    return name.replace("base_layer.", "")
 
 
 def save_adapter(checkpoint: torch.nn.Module, lora: Lora, base: str, directory: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_families import save_tiny
 from test_trainer import (
     EVERYTHING,
     assert_equal_weights,
@@ -91,6 +92,24 @@ def test_the_merged_checkpoint_is_the_adapted_model(
         ours, theirs, before = (m(ids).logits for m in (merged, adapted, base))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
     assert (ours - before).abs().max() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:The following:RuntimeWarning")
+def test_experts_are_merged_too(tmp_path: Path) -> None:
+    """peft adapts their fused matrices under wrappers of another kind."""
+    from transformers import AutoModelForCausalLM
+
+    base = save_tiny("qwen3_moe", tmp_path / "base")
+    adapted = trainer(base, tmp_path, lora=LORA, steps=3)
+    list(adapted.run())
+    assert any("experts" in name for name in adapted._parameters)
+    adapted.save_model(tmp_path / "model", [3])
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        ours = merged(ids).logits
+        theirs = by_peft(base, tmp_path / "model" / "adapter")(ids).logits
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
 def test_a_killed_training_goes_on_with_the_same_adapters(
