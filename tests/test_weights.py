@@ -428,6 +428,34 @@ def test_leaking_traces_are_counted_from_the_column_or_else_from_the_text(
     assert run(files, tmp_path)[1]["shares"]["leaking"] == 1
 
 
+def test_all_estimators_that_the_tables_allow_are_compared(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    _, summary = run(files, tmp_path)
+    table = {(row["ratio"], row["answer"]): row for row in summary["estimators"]}
+    assert len(table) == 12
+    default = table["geometric_mean", "accuracy"]
+    assert default["same_choice"] == 1
+    assert default["effective_sample_size"] == summary["effective_sample_size"]["mean"]
+    # it picks a's k = 1 (accuracy 1) and b's k = 0 (0.25), and nothing of c
+    assert default["chosen_accuracy"] == pytest.approx((1 + 0.25 + 0) / 3)
+    # full: a's k = 0 (0.5), b's k = 0; pairs of a: (0, 1) reversed, the other four of a and b alike
+    full = table["full", "accuracy"]
+    assert full["chosen_accuracy"] == pytest.approx((0.5 + 0.25 + 0) / 3)
+    assert full["same_choice"] == pytest.approx(2 / 3)
+    assert full["rank_agreement"] == pytest.approx((4 - 1) / 5)
+    assert full["pareto_k"] is None  # of nine traces
+
+    del files["verdicts"]
+    _, summary = run(files, tmp_path, weights={"answer": "likelihood"})
+    assert {row["answer"] for row in summary["estimators"]} == {
+        "geometric_likelihood",
+        "likelihood",
+        "none",
+    }
+    assert all(row["chosen_accuracy"] is None for row in summary["estimators"])
+
+
 @pytest.mark.parametrize("name", ["prior", "verdicts"])
 def test_a_table_that_is_needed_must_be_given(
     files: dict[str, Path], tmp_path: Path, name: str

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.weighting import importance
+from stages.weighting.comparison import compare
 from stages.weighting.estimators import Method
 from stages.weighting.importance import Array, Groups
 
@@ -70,7 +71,8 @@ def summarise(
     -------
     dict
         `counts` of every edge rule of METHOD.md, `shares` of traces, `effective_sample_size`,
-        `bounds` (IWAE-k in nats) and `accuracy_against_weight`; ready for JSON, without NaN.
+        `bounds` (IWAE-k in nats), `accuracy_against_weight` and `estimators` (as returned by
+        `comparison.compare`); ready for JSON, without NaN.
     """
     ess = figures["effective_sample_size"].to_numpy()
     return {
@@ -79,6 +81,7 @@ def summarise(
         "effective_sample_size": _spread(ess[ess > 0]),
         "bounds": bounds(figures["bounds"]),
         "accuracy_against_weight": accuracy_against_weight(figures),
+        "estimators": compare(weighed, settings),
     }
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.weighting import importance
-from stages.weighting.estimators import SELECTIONS, UNVERIFIABLE, Answer, Method
-from stages.weighting.importance import Array
+from stages.weighting.estimators import UNVERIFIABLE, Answer, Method, Ratio
+from stages.weighting.importance import Array, Groups
 
 if TYPE_CHECKING:
     from stages.experiments.settings import StepSettings
@@ -50,15 +50,8 @@ def weigh(questions: pd.DataFrame, traces: pd.DataFrame, settings: "StepSettings
     uniform = _uniform(settings, weighed["question_id"].iloc[importance.first_of_each(group)])
 
     weighed["by_likelihood"] = weighed["unverifiable"] & ("verdicts" in method.answer.needs)
-    weighed["log_ratio"] = method.ratio.log(weighed)
-    weighed["log_answer"] = method.answer.log(weighed)
-    if weighed["by_likelihood"].any():
-        likelihood = UNVERIFIABLE.log(weighed)
-        weighed["log_answer"] = weighed["log_answer"].mask(weighed["by_likelihood"], likelihood)
-    weighed["excluded"] = _excluded(weighed, weighed["log_answer"], how)
+    weighed = weighed.assign(**log_weights(weighed, method.ratio, method.answer, how))
     weighed["candidate"] = weighed["excluded"].isna()
-    log_rho = weighed["log_ratio"] + weighed["log_answer"]
-    weighed["log_rho"] = log_rho.where(weighed["candidate"])
     counted = weighed["log_rho"].fillna(-np.inf).to_numpy()
     try:
         weight = method.normalization.weight(
@@ -74,7 +67,8 @@ def weigh(questions: pd.DataFrame, traces: pd.DataFrame, settings: "StepSettings
     stand_ins = np.zeros(len(weighed))
     if method.no_candidate == "likelihood":
         without = (np.bincount(group, weights=row_weight) == 0)[group]
-        stand_ins = np.where(without, _best_by_likelihood(weighed, group, how), 0.0)
+        likely = log_weights(weighed, method.ratio, UNVERIFIABLE, how)["log_rho"]
+        stand_ins = np.where(without, best_of_each(likely, group), 0.0)
     weighed["stands_in"] = stand_ins > 0
     weighed["row_weight"] = row_weight + stand_ins
     weighed["selected"] = weighed["row_weight"] > 0
@@ -108,25 +102,52 @@ def _check_verdicts(traces: pd.DataFrame) -> None:
         )
 
 
-def _excluded(traces: pd.DataFrame, log_answer: pd.Series, how: "WeightsSettings") -> pd.Series:
-    """Why each trace is not a candidate (the first reason that applies), or null."""
+def log_weights(
+    traces: pd.DataFrame, ratio: Ratio, answer: Answer, how: "WeightsSettings"
+) -> pd.DataFrame:
+    """log ρ of every trace, with the rules on which traces are candidates.
+
+    Parameters
+    ----------
+    traces : DataFrame
+        Joined traces with a column `unverifiable`: whether no verifier can judge the question. The
+        answer term of those is `UNVERIFIABLE` where the estimator needs verdicts.
+    ratio, answer
+        The terms of log ρ.
+    how : Weights
+        The limits `max_trace_tokens` and `require_closed`.
+
+    Returns
+    -------
+    DataFrame
+        log_ratio, log_answer, excluded (the first reason why a trace is not a candidate, or null)
+        and log_rho (NaN where it is not).
+    """
+    log_ratio = pd.Series(ratio.log(traces), index=traces.index)
+    log_answer = pd.Series(answer.log(traces), index=traces.index)
+    if "verdicts" in answer.needs and traces["unverifiable"].any():
+        likelihood = pd.Series(UNVERIFIABLE.log(traces), index=traces.index)
+        log_answer = log_answer.mask(traces["unverifiable"], likelihood)
     # an open trace has no answer: it can be trained on only where the answer term is always known
     open_ = ~traces["closed"] & (how.require_closed | log_answer.isna())
     too_long = traces["n_tokens"] >= how.max_trace_tokens
-    unscored = traces["log_ratio"].isna() | log_answer.isna()
+    unscored = log_ratio.isna() | log_answer.isna()
     reason = np.select([too_long, open_, unscored], ["too_long", "open", "unscored"], default="")
-    return pd.Series(reason, index=traces.index, dtype=object).where(reason != "", None)
+    excluded = pd.Series(reason, index=traces.index, dtype=object).where(reason != "", None)
+    return pd.DataFrame(
+        {
+            "log_ratio": log_ratio,
+            "log_answer": log_answer,
+            "excluded": excluded,
+            "log_rho": (log_ratio + log_answer).where(excluded.isna()),
+        }
+    )
 
 
-def _best_by_likelihood(
-    traces: pd.DataFrame, group: importance.Groups, how: "WeightsSettings"
-) -> Array:
-    """Row weights of the best trace of each question by geometric likelihood, the ratio kept."""
-    log_answer = pd.Series(UNVERIFIABLE.log(traces), index=traces.index)
-    log_rho = (traces["log_ratio"] + log_answer).to_numpy()
-    candidate = _excluded(traces, log_answer, how).isna().to_numpy()
-    log_rho = np.where(candidate, log_rho, -np.inf)
-    return SELECTIONS["best"](importance.self_normalized(log_rho, group), log_rho, group, log_rho)
+def best_of_each(log_rho: pd.Series, group: Groups) -> Array:
+    """1 for the trace with the largest ρ of each question; NaN is not a candidate."""
+    counted = log_rho.fillna(-np.inf).to_numpy()
+    return importance.best(importance.self_normalized(counted, group), counted, group)
 
 
 def _answer_m(traces: pd.DataFrame, answer: Answer) -> pd.Series:
