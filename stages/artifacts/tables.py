@@ -67,6 +67,7 @@ QUESTIONS = Table(
         Column("source", TEXT, "Where the question comes from."),
         Column("options", pa.list_(TEXT), "Texts of a choice question's options.", optional=True),
         Column("tests", TEXT, "What the verifier needs beside the answer, as JSON.", optional=True),
+        Column("system", TEXT, "System prompt that came with the row; unused.", optional=True),
     ),
 )
 

@@ -15,6 +15,18 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 MODELS = ("initial", "posterior", "final")
+QuestionColumn = Literal[
+    "question_id",
+    "question",
+    "answer",
+    "answer_kind",
+    "solution",
+    "trace",
+    "source",
+    "options",
+    "tests",
+    "system",
+]
 
 
 class Section(BaseModel):
@@ -32,25 +44,55 @@ class Addition(Section):
     answer_only: Count = Field(1200, description="questions with an answer only")
     held_out: Count = Field(600, description="questions kept for evaluation")
 
+    @model_validator(mode="after")
+    def _that_exist(self) -> "Addition":
+        for name, (least, most) in (("numbers", self.numbers), ("digits", self.digits)):
+            if least > most:
+                raise ValueError(f"{name}: [{least}, {most}] is reversed; the smaller comes first")
+        values = 10 ** self.digits[1] - 10 ** (self.digits[0] - 1)
+        total = self.traced + self.answer_only + self.held_out
+        existing = 0
+        for n in range(self.numbers[0], self.numbers[1] + 1):
+            existing += values**n
+            if total <= 0.9 * existing:  # drawing the last of all takes long
+                return self
+        raise ValueError(
+            f"{total:,} questions in all, but only {existing:,} different ones exist, of which "
+            "nine in ten can be drawn; ask for fewer, or widen numbers or digits"
+        )
+
 
 class Questions(Section):
     """Where the questions come from: exactly one of `addition`, `file` and `dataset`."""
 
     addition: Addition | None = None
     file: str | None = Field(
-        None, description="JSONL or Parquet: `questions` columns or the hub's `conversations` rows"
+        None, description="JSONL, JSON, CSV or Parquet, also .gz; formats: docs/data.md"
     )
     dataset: str | None = Field(None, description="name of a dataset on the hub, owner/name")
     revision: str | None = Field(None, description="commit of the dataset, for repeatable runs")
     split: str = "train"
     limit: Positive | None = Field(None, description="use this many questions, drawn by the seed")
     held_out: Count = Field(0, description="of these, keep this many for evaluation")
+    held_out_file: str | None = Field(
+        None, description="questions for evaluation, instead of held_out drawn ones"
+    )
+    columns: dict[QuestionColumn, str] | None = Field(
+        None, description="by our column, the source's, for instance {question: prompt}"
+    )
+    traced_fraction: Fraction | None = Field(
+        None,
+        description="worked solutions as traces: of this share, drawn by the seed; the other "
+        "training questions keep the answer alone",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> "Questions":
         sources = [s for s in (self.addition, self.file, self.dataset) if s is not None]
         if len(sources) > 1:
             raise ValueError("give one of addition, file and dataset, not several")
+        if self.held_out_file is not None and (self.held_out or self.addition is not None):
+            raise ValueError("held_out_file replaces held_out, and addition has its own; give one")
         return self
 
 
