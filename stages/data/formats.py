@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.data.checks import COLUMNS, BadRow, text
+from stages.experiments.settings import QuestionColumn
 from stages.prompts import BEGIN_SOLUTION, BEGIN_THOUGHT, END_SOLUTION, END_THOUGHT
 from stages.verifiers.text import last_box
 
@@ -37,7 +38,7 @@ class Format:
     converts: Callable[[Row], dict[str, Any]]
 
 
-def convert(row: Any, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
+def convert(row: Any, columns: Mapping[QuestionColumn, str] | None = None) -> dict[str, Any]:
     """Columns of the `questions` table from a row of any format.
 
     Parameters
