@@ -26,7 +26,6 @@ from stages.common.errors import UserError
 from stages.metrics.evaluation import VERSION, Evaluation
 from stages.reporting import content, examples, figures, page
 from stages.running import command
-from stages.summary import model_folder
 from stages.weighting import importance
 
 
@@ -34,7 +33,9 @@ def main(argv: list[str] | None = None) -> None:
     """Read what there is, draw it, write the page."""
     parser = command.parser(__doc__)
     parser.add_argument("--eval", type=Path, required=True, help="eval.json")
-    parser.add_argument("--models", type=model_folder, nargs="*", default=[], metavar="NAME=DIR")
+    parser.add_argument(
+        "--models", type=command.model_folder, nargs="*", default=[], metavar="NAME=DIR"
+    )
     parser.add_argument("--questions", type=Path, help="table of questions")
     for name in ("traces", "verdicts", "weights", "summaries"):
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[])

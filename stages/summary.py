@@ -27,7 +27,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--name", required=True, help="name of the experiment")
     parser.add_argument(
-        "--eval", type=model_folder, nargs="+", required=True, metavar="MODEL=DIR", dest="folders"
+        "--eval",
+        type=command.model_folder,
+        nargs="+",
+        required=True,
+        metavar="MODEL=DIR",
+        dest="folders",
     )
     parser.add_argument("--questions", type=Path, nargs="*", help="tables of training questions")
     parser.add_argument("--artifacts", type=Path, nargs="*", default=[], help="list their cost")
@@ -44,14 +49,6 @@ def main(argv: list[str] | None = None) -> None:
     )
     store.write_json(args.out, made.model_dump(mode="json"))
     print(headline(made))
-
-
-def model_folder(text: str) -> tuple[str, Path]:
-    """Read `MODEL=DIR`."""
-    model, equals, folder = text.partition("=")
-    if not (model and equals and folder):
-        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=DIR")
-    return model, Path(folder)
 
 
 def files(folder: Path) -> list[Path]:

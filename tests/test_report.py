@@ -1,20 +1,17 @@
 """report.html of a made-up experiment, looked at in headless Chromium."""
 
-import base64
-import gzip
 import json
 import re
 import shutil
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 
 from stages import report, summary
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
-from stages.reporting import content, examples
+from stages.reporting import content
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "</script><script>window.owned = 1</script><img src=x onerror='window.owned = 2'>"
@@ -382,25 +379,6 @@ def test_an_invalid_eval_json_is_refused(tmp_path):
         with pytest.raises(UserError, match=message):
             report.main(["--eval", str(tmp_path / "eval.json"), "--out", str(tmp_path / "r.html")])
     assert not (tmp_path / "r.html").exists()
-
-
-def test_examples_are_thinned_out_evenly_where_they_are_too_many_for_a_page(monkeypatch):
-    names = [f"q{i}" for i in range(10)]
-    asked = pd.DataFrame({"question_id": names, "question": "2+2", "source": "s"})
-    traces = pd.DataFrame({"question_id": names, "k": 0, "n_tokens": 9, "trace": "x" * 100})
-    columns = {"weight": 1.0, "accuracy": 0.5, "log_ratio": 0.0, "log_answer": -np.inf}
-    weights = traces.drop(columns="trace").assign(**columns, selected=True, excluded=None)
-    monkeypatch.setattr(examples, "MAX_TEXT", 500)
-    found = examples.pack(asked, {"q0": "4"}, traces, weights, None)
-    assert (found["shown"], found["all"]) == (5, 10)
-    unpacked = json.loads(gzip.decompress(base64.b64decode(found["packed"])))
-    assert [example["id"] for example in unpacked] == ["q0", "q2", "q4", "q6", "q8"]
-    assert (unpacked[0]["hint"], unpacked[0]["traces"][0]["answer"]) == ("4", "−∞")
-
-
-def test_differences_are_shown_with_their_sign_and_none_for_zero():
-    shown = [content.points(v) for v in (0.356, -0.012, 0.0, -0.0004, None)]
-    assert shown == ["+35.6", "−1.2", "0.0", "0.0", "–"]
 
 
 def test_high_rates_are_said_before_the_table_each_in_one_sentence(experiment):

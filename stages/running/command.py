@@ -66,6 +66,14 @@ def add_tables(parser: argparse.ArgumentParser, required: str, optional: str = "
             parser.add_argument(f"--{name}", type=Path, required=needed, help=TABLES[name])
 
 
+def model_folder(text: str) -> tuple[str, Path]:
+    """Argument type: `MODEL=DIR` as a name and a folder."""
+    model, equals, folder = text.partition("=")
+    if not (model and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=DIR")
+    return model, Path(folder)
+
+
 def _from_json(model: type[BaseModel], name: str, given: str) -> BaseModel:
     text, where = given, name
     if not given.lstrip().startswith("{"):
