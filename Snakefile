@@ -1,8 +1,8 @@
-"""Train language models to reason by variational inference: questions in, eval.json out.
+"""Train language models to reason by variational inference, from questions to eval.json.
 
     snakemake -j8 results/qwen3_8b/eval.json
 
-The experiments are in config.yaml; workflow/rules/ holds one file for each kind of artifact.
+The experiments are in config.yaml, the rules in workflow/rules/, one file per kind of artifact.
 """
 
 from snakemake.utils import min_version
@@ -13,9 +13,8 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
-# Used only where jobs run in containers (--software-deployment-method apptainer, Kubernetes): name an
-# image with requirements/gpu.txt installed.
-container: "docker://python:3.11"
+# Used only with --software-deployment-method apptainer; requirements/container.def builds it.
+container: "container.sif"
 
 
 rule all:
