@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.artifacts import store, tables
+from stages.common.errors import UserError
 from stages.metrics import aggregation
 from stages.metrics.evaluation import Cost, Evaluation
 from stages.running import command
@@ -63,7 +64,11 @@ def load(folder: Path) -> dict[str, aggregation.Answers]:
     """A model's samples by benchmark, from the folder that stages.evaluate wrote."""
     by_benchmark = {}
     for file in files(folder):
-        data = store.read_table(file, tables.SAMPLES, aggregation.COLUMNS).to_pandas()
+        try:
+            data = store.read_table(file, tables.SAMPLES, aggregation.COLUMNS).to_pandas()
+        except UserError as error:
+            listed = folder / "benchmarks.json"  # the one output that Snakemake knows
+            raise UserError(f"{error}\nTo evaluate again, delete {file} and {listed}") from None
         for name, samples in data.groupby("benchmark", sort=False):
             by_benchmark[str(name)] = aggregation.answers(samples, str(file))
     return by_benchmark

@@ -39,22 +39,18 @@ def main(argv: list[str] | None = None) -> None:
     questions = read_references(args.questions)
     keys = answer_keys(args.answers, questions)
     limits = settings.verdicts
-    with (
-        Journal(args.out, tables.VERDICTS, recipe(settings, args), ("verdict",)) as journal,
-        Pool(
+    with Journal(args.out, tables.VERDICTS, recipe(settings, args), ("verdict",)) as journal:
+        with Pool(
             args.workers,
             limits.time_limit,
             limits.memory_limit,
             code_time_limit=limits.code_time_limit,
             allow_unsandboxed=limits.allow_unsandboxed,
-        ) as pool,
-    ):
-        asked = {
-            question_id: questions[question_id] for question_id in {str(key[0]) for key in keys}
-        }
-        sandbox = sandbox_for(asked, pool)
-        unreadable = unreadable_references(asked, pool)
-        verify_missing(journal, keys, args.answers, asked, unreadable, pool)
+        ) as pool:
+            asked = {name: questions[name] for name in {str(key[0]) for key in keys}}
+            sandbox = sandbox_for(asked, pool)
+            unreadable = unreadable_references(asked, pool)
+            verify_missing(journal, keys, args.answers, asked, unreadable, pool)
         made = command.provenance(
             "verdicts",
             settings,

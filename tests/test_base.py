@@ -71,7 +71,7 @@ def test_a_model_that_is_not_there_is_named(path: str | None, message: str, tmp_
 
 def test_a_directory_that_holds_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: there is no model here \(no config.json\)"):
+    with pytest.raises(UserError, match=r"empty: not a model \(config.json is missing\)"):
         get(tmp_path / "base", path=str(tmp_path / "empty"))
 
 

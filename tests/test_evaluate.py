@@ -290,7 +290,7 @@ def test_what_is_missing_is_named(model, held_out, tmp_path):
         run(model, held_out, tmp_path / "out", settings("held_out", "held_out"))
     with pytest.raises(UserError, match="held_out: give --held-out"):
         evaluate.main(["--settings", settings("held_out"), "--model", str(model), "--out", "x"])
-    with pytest.raises(UserError, match="there is no model here"):
+    with pytest.raises(UserError, match="not a model"):
         run(tmp_path, held_out, tmp_path / "out", settings("held_out"))
 
 

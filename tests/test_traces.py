@@ -223,7 +223,7 @@ def test_another_tokenizer_is_refused_before_a_model_is_loaded(
 
 
 def test_a_directory_without_a_model_is_refused(questions_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no model here \(no config.json\)"):
+    with pytest.raises(UserError, match=r"not a model \(config.json is missing\)"):
         run(questions_file, tmp_path / "nothing", tmp_path / "t.parquet")
 
 

@@ -257,9 +257,11 @@ def training_cores(wildcards):
 
 
 def stage(command, takes_gpus=False):
-    """The shell command that runs a step, its messages kept in the log as well as shown.
+    """The shell command that runs a step, its messages shown and appended to the log.
+
+    `tee` ignores the signals that end a job: the step's last message and exit status are kept.
 
     `exec` lets the step end with Snakemake, and `stages.running.gpus` gives it devices of its own.
     """
     run = f"-m stages.running.gpus {{resources.gpu}} -- {command}" if takes_gpus else f"-m stages.{command}"
-    return f"exec python {run} --settings {{params.settings:q}} 2> >(tee {{log:q}} >&2)"
+    return f"exec python {run} --settings {{params.settings:q}} 2> >(trap '' TERM INT; exec tee -a {{log:q}} >&2)"

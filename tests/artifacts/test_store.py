@@ -93,6 +93,22 @@ def test_a_truncated_file_is_named_with_the_mend(file: Path, keep: float) -> Non
         store.read_provenance(file)
 
 
+def test_data_in_another_format_is_not_to_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "1+1"}')
+    with pytest.raises(UserError, match=r"q\.jsonl: not a Parquet file; convert it") as refused:
+        store.read_table(tmp_path / "q.jsonl", tables.QUESTIONS)
+    assert "delete" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["", '{"step": "fin', "[]", "\x00"])
+def test_damaged_provenance_of_a_model_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert store.read_provenance(tmp_path) == {}
+    (tmp_path / "provenance.json").write_text(content)
+    with pytest.raises(UserError, match=r"provenance\.json: the provenance is not valid JSON"):
+        store.read_provenance(tmp_path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x\.parquet: no such file"):
         store.read_table(tmp_path / "x.parquet", tables.VERDICTS)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_settings_come_inline_or_from_a_file(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ('{"traces": {"kk": 3}}', "--settings.traces.kk: there is no such setting"),
-        ('{"traces"', "--settings: this is no JSON"),
+        ('{"traces"', "--settings: not valid JSON"),
         ("nowhere.json", "nowhere.json: cannot be read"),
     ],
 )
@@ -65,6 +66,44 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
 
     with pytest.raises(ValueError, match="a bug"):
         command.run(main)
+
+
+def test_a_step_that_is_done_ends_at_once() -> None:
+    """What runs at the interpreter's end could die, and Snakemake would delete the output."""
+    code = (
+        "import atexit, sys; from stages.running import command;"
+        "atexit.register(lambda: sys.exit(7)); atexit.register(print, 'too late');"
+        "command.run(lambda: print('done', end=''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
+
+
+def test_a_file_too_large_for_its_disk_is_one_line(tmp_path: Path) -> None:
+    code = f"""
+import resource
+from pathlib import Path
+from stages.artifacts import store
+from stages.running import command
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+command.run(lambda: store.write_json(Path({str(tmp_path)!r}) / "x.json", list(range(9999))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "File too large; fix the disk" in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_device_is_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text('#!/bin/sh\necho "$@" > "$0.asked"\nprintf "NVIDIA H100\\nNVIDIA H100\\n"\n')
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert command.device_name() == "NVIDIA H100, NVIDIA H100"
+    assert "--id 2,5" in (tmp_path / "nvidia-smi.asked").read_text()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert command.device_name() == "cpu"
 
 
 def test_a_step_ends_with_its_parent() -> None:

@@ -108,7 +108,7 @@ def test_who_waits_says_so(tmp_path: Path) -> None:
 
 
 def test_more_than_there_are_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"takes 2 GPU\(s\) .* but 1 are to be had"):
+    with pytest.raises(UserError, match=r"needs 2 GPU\(s\) .* but 1 are visible"):
         gpus.take(2, ["0"], tmp_path)
 
 
@@ -120,6 +120,19 @@ def test_a_job_starts_from_the_devices_it_was_given(monkeypatch: pytest.MonkeyPa
         assert gpus.visible() == []
 
 
+def test_a_slurm_job_does_not_wait_for_device_0_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "LOCKS", tmp_path)
+    folders = []
+    for job in (None, "17", "18"):
+        if job is not None:
+            monkeypatch.setenv("SLURM_JOB_ID", job)
+        folders.append(gpus.lock_folder())
+        assert gpus.take(1, ["0"], folders[-1]) == ["0"]
+    assert folders == [tmp_path, tmp_path / "17", tmp_path / "18"]
+
+
 def test_a_step_sees_its_own_devices_and_fails_before_it_starts_without_them() -> None:
     command = [sys.executable, "-m", "stages.running.gpus"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -127,7 +140,7 @@ def test_a_step_sees_its_own_devices_and_fails_before_it_starts_without_them() -
         [*command, "1", "--", "traces"], env=environment, capture_output=True, text=True
     )
     assert refused.returncode == 1
-    assert refused.stderr.startswith("error: this step takes 1 GPU(s)")
+    assert refused.stderr.startswith("error: this step needs 1 GPU(s)")
     assert "Traceback" not in refused.stderr
     shown = subprocess.run(
         [*command, "0", "--", "traces", "--help"], env=environment, capture_output=True, text=True

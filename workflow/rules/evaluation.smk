@@ -45,7 +45,7 @@ rule summary:
     shell:
         "exec python -m stages.summary --name {wildcards.experiment} --eval {params.folders:q}"
         " --questions {input.questions:q} --artifacts {params.artifacts:q} --out {output:q}"
-        " 2> >(tee {log:q} >&2)"
+        " 2> >(trap '' TERM INT; exec tee -a {log:q} >&2)"
 
 
 rule comparison:
@@ -64,4 +64,4 @@ rule comparison:
     shell:
         "exec python -m stages.summary --name {wildcards.experiments:q}"
         " --eval {params.folders:q} --questions {input.questions:q} --out {output:q}"
-        " 2> >(tee {log:q} >&2)"
+        " 2> >(trap '' TERM INT; exec tee -a {log:q} >&2)"

@@ -39,4 +39,4 @@ rule comparison_page:
     log:
         "logs/compare/{experiments}-page.log",
     shell:
-        "exec python -m stages.report --eval {input:q} --out {output:q} 2> >(tee {log:q} >&2)"
+        "exec python -m stages.report --eval {input:q} --out {output:q} 2> >(trap '' TERM INT; exec tee -a {log:q} >&2)"
