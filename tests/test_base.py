@@ -102,7 +102,7 @@ def test_a_gguf_file_becomes_an_ordinary_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(ours, exact.to(torch.bfloat16))
     assert "quantization_config" not in json.loads((model / "config.json").read_text())
     assert load_tokenizer(model).chat_template
-    assert store.read_provenance(model)["inputs"] == {str(file): store.file_digest(file)}
+    assert store.read_provenance(model)["inputs"] == {str(file): digests.file_digest(file)}
 
 
 def test_a_gguf_file_that_is_damaged_is_named(tmp_path: Path) -> None:
