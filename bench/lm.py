@@ -144,8 +144,8 @@ def side_by_side(
     for _ in range(ROUNDS + 1):
         for name, work in works.items():
             results.pop(name, None)
-            results[name], taken, peak = measured(work)
-            seconds[name].append(taken)
+            results[name], duration, peak = measured(work)
+            seconds[name].append(duration)
             peaks[name].append(peak)
     return {
         name: Comparison(
@@ -173,33 +173,33 @@ def scoring(dtype: torch.dtype) -> Line:
     fuse_norms(model.checkpoint)
 
     def one_by_one() -> np.ndarray:
-        found = []
-        for row, given in zip(rows, n_context, strict=True):
+        logprobs_of_rows = []
+        for row, context in zip(rows, n_context, strict=True):
             ids = torch.from_numpy(row)[None]
             with torch.no_grad():
                 logits = plain(ids, use_cache=False).logits.float()
                 logprobs = torch.log_softmax(logits[0, :-1], -1).gather(1, ids[0, 1:, None])
-            found.append(logprobs[given - 1 :, 0].numpy())
-        return np.concatenate(found)
+            logprobs_of_rows.append(logprobs[context - 1 :, 0].numpy())
+        return np.concatenate(logprobs_of_rows)
 
     def packed() -> np.ndarray:
-        found = {}
+        by_row = {}
         for members in pack(lengths, 2048):
             bin_ = make_bin([rows[i] for i in members], n_context[members].tolist())
             with torch.no_grad():
                 values = model(bin_).numpy()
-            found |= zip(members, np.split(values, np.cumsum(bin_.counts)[:-1]), strict=True)
-        return np.concatenate([found[i] for i in range(len(rows))])
+            by_row |= zip(members, np.split(values, np.cumsum(bin_.counts)[:-1]), strict=True)
+        return np.concatenate([by_row[i] for i in range(len(rows))])
 
-    found = side_by_side(one_by_one, packed=packed)["packed"]
-    apart = np.abs(found.result - found.baseline)
-    speed, memory = found.figures()
+    comparison = side_by_side(one_by_one, packed=packed)["packed"]
+    apart = np.abs(comparison.result - comparison.baseline)
+    speed, memory = comparison.figures()
     return Line(
         f"scoring, {str(dtype).split('.')[-1]}, 8 rows of 100 to 2,000 tokens, against one row at "
         "a time with full float32 logits",
         speed,
         "1.3 x, 1/8 of the memory",
-        found.speed >= 1.3 and found.memory >= 8,
+        comparison.speed >= 1.3 and comparison.memory >= 8,
         memory,
         f"{apart.max():.0e} at most, {apart.mean():.0e} on average",
     )
@@ -226,9 +226,9 @@ def training() -> list[Line]:
     plain = small_model(torch.float32).train()
 
     def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
-        taken = [p.grad for p in model.parameters()]
+        gradients = [p.grad for p in model.parameters()]
         model.zero_grad()
-        return taken
+        return gradients
 
     def padded() -> list[torch.Tensor]:
         for first in range(0, len(tokens), 4):
@@ -269,14 +269,14 @@ def training() -> list[Line]:
         return work
 
     compared = side_by_side(padded, packed=packed(0), recomputed=packed(1))
-    found = []
+    lines = []
     for name, what in (("packed", "packed"), ("recomputed", "packed, layers recomputed")):
         one = compared[name]
         pairs = list(zip(one.result, one.baseline, strict=True))
         off = sum(float((a - b).square().sum()) for a, b in pairs)
         norm = sum(float(b.square().sum()) for _, b in pairs)
         speed, memory = one.figures()
-        found.append(
+        lines.append(
             Line(
                 f"training, float32, {what}, {len(tokens)} rows of {lengths.min()} to "
                 f"{lengths.max()} tokens, against padded batches of 4 ({filled:.0%} full)",
@@ -287,7 +287,7 @@ def training() -> list[Line]:
                 f"gradients {(off / norm) ** 0.5:.0e} relative",
             )
         )
-    return found
+    return lines
 
 
 # Packing -----------------------------------------------------------------------------------------
@@ -296,12 +296,12 @@ def training() -> list[Line]:
 def rank_balance() -> list[Line]:
     """Work of the busiest rank over the mean, against rows dealt out in their order."""
     costs = row_costs(long_tailed(16_710, 5000, 32_000), 1 / 54_000)
-    found = []
+    lines = []
     for ranks in (8, 16):
         dealt = [costs[rank::ranks].sum() for rank in range(ranks)]
         shared = [costs[share].sum() for share in balance(costs, ranks)]
         ours, theirs = (max(work) / np.mean(work) for work in (shared, dealt))
-        found.append(
+        lines.append(
             Line(
                 f"largest share of work over the mean, {ranks} ranks, 16,710 traces, against rows "
                 "dealt in order",
@@ -313,13 +313,13 @@ def rank_balance() -> list[Line]:
         step = costs[: 6 * ranks]
         shared = [step[share].sum() for share in balance(step, ranks)]
         mean, dearest = np.mean(shared), max(step)
-        found.append(
+        lines.append(
             Line(
                 f"the same for one optimizer step of {len(step)} rows",
                 f"{max(shared) / mean:.3f} (its dearest row alone: {dearest / mean:.3f})",
             )
         )
-    return found
+    return lines
 
 
 def bin_filling() -> list[Line]:

@@ -106,14 +106,14 @@ def random_rows(lengths: np.ndarray) -> TrainingRows:
 
 def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
     """Median wall-clock seconds of one call, after one that is not counted."""
-    taken = []
+    seconds = []
     for _ in range(repeats + 1):
         torch.cuda.synchronize()
         started = time.perf_counter()
         work()
         torch.cuda.synchronize()
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken[1:]))
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:]))
 
 
 def peak(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -132,7 +132,7 @@ def peak(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def exactness() -> list[Line]:
     """Packed against one by one: bfloat16 by the flash kernel, float32 by the fallback."""
-    found = []
+    lines = []
     lengths = np.array([1900, 1000, 700, 300, 64, 5])
     rows = random_rows(lengths)
     chosen = [rows.tokens(i) for i in range(len(rows))]
@@ -153,11 +153,11 @@ def exactness() -> list[Line]:
         if dtype != torch.float32:
             noise = [(x - exact).abs().mean() for x in (packed, alone)]
             text += f"; from float32: packed {noise[0]:.1e}, alone {noise[1]:.1e} on average"
-        found.append(
+        lines.append(
             Line(f"packed against one by one, {str(dtype)[6:]}, small model", "", agreement=text)
         )
-    found.append(gradient_exactness(chosen, rows))
-    return found
+    lines.append(gradient_exactness(chosen, rows))
+    return lines
 
 
 def gradient_exactness(chosen: list[np.ndarray], rows: TrainingRows) -> Line:
@@ -326,7 +326,7 @@ def train(size: str, **changes: Any) -> tuple[float, float, float]:
 
 def training() -> list[Line]:
     """Optimizer steps of 16 rows in bins of 8,192, by how many layers are recomputed."""
-    found = []
+    lines = []
     for every, what in ((1, "every layer"), (2, "every second layer"), (3, "every third layer")):
         gc.collect()
         torch.cuda.empty_cache()
@@ -334,9 +334,9 @@ def training() -> list[Line]:
         try:
             rate, gib, _ = train("8B", recompute_every=every)
         except torch.OutOfMemoryError:
-            found.append(Line(f"training, {what} recomputed", "out of memory"))
+            lines.append(Line(f"training, {what} recomputed", "out of memory"))
             continue
-        found.append(
+        lines.append(
             Line(
                 f"training, Qwen3-8B shapes, bfloat16, bins of 8,192, {what} recomputed",
                 f"{rate:,.0f} tokens/s",
@@ -345,7 +345,7 @@ def training() -> list[Line]:
                 f"{gib:.0f} GiB in all",
             )
         )
-    return found
+    return lines
 
 
 def master() -> list[Line]:

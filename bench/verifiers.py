@@ -68,14 +68,14 @@ def mathematics(name: str, rows: list[dict[str, Any]], workers: int) -> None:
         cold_seconds, verdicts = timed(lambda: judged(pool, tasks))
         warm_seconds, again = timed(lambda: judged(pool, tasks))
     print(f"\n{name}: {len(rows)} answers")
-    for what, seconds, found in (
+    for what, seconds, results in (
         ("math-verify in a plain loop", plain_seconds, plain),
         ("pool, its start included", start_seconds, verdicts),
         ("pool, nothing cached", cold_seconds, verdicts),
         ("pool, the same again", warm_seconds, again),
     ):
-        wrong = sum(a != b for a, b in zip(found, labels, strict=True))
-        differ = sum(a != b for a, b in zip(found, plain, strict=True))
+        wrong = sum(a != b for a, b in zip(results, labels, strict=True))
+        differ = sum(a != b for a, b in zip(results, plain, strict=True))
         print(
             f"  {what:30} {len(rows) / seconds:9,.0f}/s  {plain_seconds / seconds:7.1f} x  "
             f"{wrong} against labels, {differ} against the plain loop"
@@ -93,8 +93,8 @@ def plain_loop(rows: list[dict[str, Any]]) -> list[bool]:
 
 def judged(pool: Pool, tasks: list[tuple]) -> list[bool]:
     """Whether each answer is correct, in the order of the tasks."""
-    found = {key: verdict.verdict == "correct" for key, verdict in pool.run(tasks)}
-    return [found[key] for key, *_ in tasks]
+    by_key = {key: verdict.verdict == "correct" for key, verdict in pool.run(tasks)}
+    return [by_key[key] for key, *_ in tasks]
 
 
 def start(pool: Pool) -> None:
@@ -116,17 +116,17 @@ def programs(rows: list[dict[str, Any]], workers: int) -> None:
         for kind, (tests, program) in SHORT.items():
             options = VerifyOptions(tests=json.dumps(tests))
             tasks = [(i, f"```python\n{program}\n```", None, "code", options) for i in range(300)]
-            seconds, found = timed(lambda tasks=tasks: judged(pool, tasks))
-            assert all(found)
+            seconds, results = timed(lambda tasks=tasks: judged(pool, tasks))
+            assert all(results)
             print(f"  short, {kind:23} {len(tasks) / seconds:9,.0f}/s")
         tasks = [
             (i, row["answer"], None, "code", VerifyOptions(tests=json.dumps(row["tests"])))
             for i, row in enumerate(rows)
         ]
-        seconds, found = timed(lambda: judged(pool, tasks))
+        seconds, results = timed(lambda: judged(pool, tasks))
         wrong = [
             row["id"]
-            for row, is_right in zip(rows, found, strict=True)
+            for row, is_right in zip(rows, results, strict=True)
             if is_right != row["correct"]
         ]
         rate = f"{len(rows) / seconds:9,.0f}/s"
@@ -136,8 +136,8 @@ def programs(rows: list[dict[str, Any]], workers: int) -> None:
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds that something takes, and what comes of it."""
     began = time.perf_counter()
-    made = work()
-    return time.perf_counter() - began, made
+    result = work()
+    return time.perf_counter() - began, result
 
 
 if __name__ == "__main__":

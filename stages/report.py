@@ -44,19 +44,19 @@ def main(argv: list[str] | None = None) -> None:
 
     evaluation = read_evaluation(args.eval)
     context = scores(evaluation)
-    drawn: dict[str, Any] = {}
+    figures_by_id: dict[str, Any] = {}
     parts = {
         "pass": figures.pass_at_k(evaluation),
         "difficulty": figures.by_difficulty(evaluation),
         "training": figures.training(logs := training_logs(args.models)),
     }
     for name, panels in parts.items():
-        context[f"{name}_panels"] = place(panels, name, drawn)
+        context[f"{name}_panels"] = place(panels, name, figures_by_id)
     if context["has_differences"]:
-        drawn["differences"] = figures.differences(evaluation, context["reference"])
+        figures_by_id["differences"] = figures.differences(evaluation, context["reference"])
     context["training_colours"] = figures.colours(list(logs))
-    context["rounds"], context["examples"] = rounds(args, drawn)
-    text = page.render(context | {"sections": sections(context)}, drawn)
+    context["rounds"], context["examples"] = rounds(args, figures_by_id)
+    text = page.render(context | {"sections": sections(context)}, figures_by_id)
     with store.atomic(args.out) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     print(args.out.resolve())
@@ -106,11 +106,11 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def place(panels: dict[str, Any], name: str, drawn: dict[str, Any]) -> list[dict[str, str]]:
+def place(panels: dict[str, Any], name: str, figures_by_id: dict[str, Any]) -> list[dict[str, str]]:
     """Assign each panel an element id and store its figure under it; `layout.meta` is the note."""
     placed = []
     for number, (title, figure) in enumerate(panels.items()):
-        drawn[f"{name}-{number}"] = figure
+        figures_by_id[f"{name}-{number}"] = figure
         note = figure.layout.meta or ""
         placed.append({"title": title, "id": f"{name}-{number}", "note": note})
     return placed
@@ -126,21 +126,23 @@ def training_logs(models: list[tuple[str, Path]]) -> dict[str, pd.DataFrame]:
     }
 
 
-def rounds(args: Namespace, drawn: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
+def rounds(args: Namespace, figures_by_id: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
     """A section for each round, and the examples of the last one."""
-    found, packed = [], None
+    listed, packed = [], None
     questions = None
     if args.questions is not None and args.traces:
         questions = store.read_table(args.questions, tables.QUESTIONS).to_pandas()
         questions = questions.astype(object).where(questions.notna(), None)
     several = len(args.traces) > 1
-    given = zip_longest(args.traces, args.verdicts, args.weights, args.summaries)
-    for number, (trace_path, verdict_path, weight_path, summary_path) in enumerate(given, 1):
+    inputs = zip_longest(args.traces, args.verdicts, args.weights, args.summaries)
+    for number, (trace_path, verdict_path, weight_path, summary_path) in enumerate(inputs, 1):
         traces = _read(trace_path, tables.TRACES, ["trace", "n_tokens", "closed"])
         weights = _read(weight_path, tables.WEIGHTS)
         summary = json.loads(summary_path.read_text()) if summary_path else {}
         title = f"Traces of round {number}" if several else "Traces"
-        found.append(round_section(f"round-{number}", title, traces, weights, summary, drawn))
+        listed.append(
+            round_section(f"round-{number}", title, traces, weights, summary, figures_by_id)
+        )
         if questions is not None and traces is not None and weights is not None:
             verdicts = _read(verdict_path, tables.VERDICTS, ["verdict"])
             hints = {
@@ -149,7 +151,7 @@ def rounds(args: Namespace, drawn: dict[str, Any]) -> tuple[list[dict[str, Any]]
             }
             packed = examples.pack(questions, hints, traces, weights, verdicts)
             packed["round"] = f"round {number}" if several else ""
-    return found, packed
+    return listed, packed
 
 
 def _read(path: Path | None, table: tables.Table, columns: list[str] | None = None) -> Any:
@@ -162,7 +164,7 @@ def round_section(
     traces: pd.DataFrame | None,
     weights: pd.DataFrame | None,
     summary: dict[str, Any],
-    drawn: dict[str, Any],
+    figures_by_id: dict[str, Any],
 ) -> dict[str, Any]:
     """What the page shows of the traces and weights of one round."""
     panels: dict[str, Any] = {}
@@ -180,12 +182,12 @@ def round_section(
         panels["Bound as k grows"] = bound
     weighed = figures.accuracy_against_weight(summary.get("accuracy_against_weight", []))
     if weighed is not None:
-        drawn[f"{name}-weight"] = weighed
+        figures_by_id[f"{name}-weight"] = weighed
     return {
         "id": name,
         "title": title,
         "shares": content.shares(summary),
-        "panels": place(panels, name, drawn),
+        "panels": place(panels, name, figures_by_id),
         "weight_panel": f"{name}-weight" if weighed is not None else None,
         "weight_colours": {bar.name: bar.marker.color for bar in weighed.data} if weighed else {},
         "counts": content.counts(summary),

@@ -30,8 +30,8 @@ def points(value: float | None) -> str:
     """A difference of shares in points, with its sign; a dash if undefined."""
     if value is None:
         return "–"
-    shown = f"{100 * value:+.1f}"
-    return "0.0" if shown in ("+0.0", "-0.0") else shown.replace("-", "−")
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def bounds(interval: Interval, signed: bool = False) -> str:
@@ -126,14 +126,14 @@ def cell_of(score: Score) -> dict[str, Any]:
 def differences(evaluation: Evaluation, before: str) -> dict[str, dict[str, Pair | MacroPair]]:
     """Differences of each model from the model `before`: by model, then by row of the table."""
     titles = {b.name: b.title for b in evaluation.benchmarks}
-    found: dict[str, dict[str, Pair | MacroPair]] = {}
+    by_model: dict[str, dict[str, Pair | MacroPair]] = {}
     for pair in evaluation.pairs:
         if pair.b == before:
-            found.setdefault(pair.a, {})[titles[pair.benchmark]] = pair
+            by_model.setdefault(pair.a, {})[titles[pair.benchmark]] = pair
     for mean in evaluation.macro_pairs:
         if mean.b == before and len(mean.members) > 1:
-            found.setdefault(mean.a, {})[mean_title(mean.group)] = mean
-    return found
+            by_model.setdefault(mean.a, {})[mean_title(mean.group)] = mean
+    return by_model
 
 
 def mean_title(group: str) -> str:
@@ -146,11 +146,13 @@ def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows = []
     for benchmark in evaluation.benchmarks:
         results = [evaluation.result(m, benchmark.name) for m in evaluation.models]
-        asked = dict.fromkeys(f"{r.items:,} items × {r.samples}" for r in results if r is not None)
+        details = dict.fromkeys(
+            f"{r.items:,} items × {r.samples}" for r in results if r is not None
+        )
         rows.append(
             {
                 "title": benchmark.title,
-                "detail": " or ".join(asked),
+                "detail": " or ".join(details),
                 "cells": [r and _result_cell(r) for r in results],
                 "reference": [f"{n}: {v:g}" for n, v in benchmark.reference.items()],
                 "mean": False,
@@ -161,9 +163,9 @@ def score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     gains = differences(evaluation, before) if before else {}
     for row in rows:
         row["gains"] = {
-            model: _gain(found[row["title"]])
-            for model, found in gains.items()
-            if row["title"] in found
+            model: _gain(pairs[row["title"]])
+            for model, pairs in gains.items()
+            if row["title"] in pairs
         }
     return rows
 
@@ -235,7 +237,7 @@ def at_k_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def notes(evaluation: Evaluation) -> list[str]:
     """What a reader should know before believing the table."""
     titles = {b.name: b.title for b in evaluation.benchmarks}
-    said = []
+    sentences = []
     for name, what in RATES.items():
         high = [
             f"{r.model} on {titles[r.benchmark]} {percent(rate)} %"
@@ -243,26 +245,27 @@ def notes(evaluation: Evaluation) -> list[str]:
             if (rate := getattr(r.rates, name)) > ALARMING[name]
         ]
         if high:
-            said.append(f"Samples that {what}: {', '.join(high)}.")
-    for found in evaluation.contamination or ():
-        if found.overlapping:
-            said.append(
-                f"{len(found.overlapping):,} of {found.items:,} items of {titles[found.benchmark]} "
+            sentences.append(f"Samples that {what}: {', '.join(high)}.")
+    for overlap in evaluation.contamination or ():
+        if overlap.overlapping:
+            sentences.append(
+                f"{len(overlap.overlapping):,} of {overlap.items:,} items of "
+                f"{titles[overlap.benchmark]} "
                 "share a passage of 13 words with a training question; the table also has the "
                 "scores without them."
             )
     if evaluation.contamination is None:
-        said.append("Overlap of benchmark items with training questions was not checked.")
+        sentences.append("Overlap of benchmark items with training questions was not checked.")
     if evaluation.protocol == "authors":
-        said.append(
+        sentences.append(
             "Protocol of the authors: responses begin with a marker that no model was trained on."
         )
     once = dict.fromkeys(titles[r.benchmark] for r in evaluation.results if r.samples == 1)
     if once:
-        said.append(
+        sentences.append(
             f"One sample per item ({', '.join(once)}): the interval over seeds is undefined."
         )
-    return said
+    return sentences
 
 
 RATES = {
@@ -326,17 +329,21 @@ COUNTS = {
 
 def shares(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Shares of weights.json: name, percentage, and meaning."""
-    found = summary.get("shares", {})
+    values = summary.get("shares", {})
     return [
-        (name.replace("_", " "), "–" if found[name] is None else f"{percent(found[name])} %", note)
+        (
+            name.replace("_", " "),
+            "–" if values[name] is None else f"{percent(values[name])} %",
+            note,
+        )
         for name, note in SHARES.items()
-        if name in found
+        if name in values
     ]
 
 
 def counts(summary: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Counts of weights.json in words."""
-    found = summary.get("counts", {})
-    excluded = found.get("excluded", {})
-    listed = [(words, found[name]) for name, words in COUNTS.items() if name in found]
+    values = summary.get("counts", {})
+    excluded = values.get("excluded", {})
+    listed = [(words, values[name]) for name, words in COUNTS.items() if name in values]
     return listed + [(f"excluded: {why.replace('_', ' ')}", n) for why, n in excluded.items()]

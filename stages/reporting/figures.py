@@ -28,17 +28,17 @@ def colours(models: Sequence[str]) -> dict[str, str]:
 
 def differences(evaluation: Evaluation, reference: str) -> go.Figure:
     """Paired differences against a model, each with its intervals, around zero."""
-    found = content.differences(evaluation, reference)
+    gains = content.differences(evaluation, reference)
     titles = [b.title for b in evaluation.benchmarks] + [content.mean_title(g) for g in GROUPS]
-    labels = [t for t in titles if any(t in rows for rows in found.values())]
+    labels = [t for t in titles if any(t in rows for rows in gains.values())]
     shades = colours(evaluation.models)
     figure = go.Figure()
-    for number, (model, rows) in enumerate(found.items()):
-        offset = 0.3 * (number - (len(found) - 1) / 2)
+    for number, (model, rows) in enumerate(gains.items()):
+        offset = 0.3 * (number - (len(gains) - 1) / 2)
         scores = {labels.index(title) + offset: row.difference for title, row in rows.items()}
         for kind in ("population", "seeds"):
             figure.add_trace(_intervals(scores, kind, shades[model], model))
-    spans = [row.difference.population for rows in found.values() for row in rows.values()]
+    spans = [row.difference.population for rows in gains.values() for row in rows.values()]
     figure.update_layout(
         xaxis={
             "title": f"points more than {reference}",
@@ -52,7 +52,7 @@ def differences(evaluation: Evaluation, reference: str) -> go.Figure:
             "range": [len(labels) - 0.4, -0.6],
             "automargin": True,
         },
-        height=130 + 46 * max(1, len(labels)) * max(1.0, 0.6 * len(found)),
+        height=130 + 46 * max(1, len(labels)) * max(1.0, 0.6 * len(gains)),
     )
     return figure
 
@@ -342,12 +342,12 @@ def bounds(table: Sequence[Mapping[str, Any]]) -> go.Figure | None:
             hovertemplate="k = %{x}: %{y:.3f} nats<extra></extra>",
         )
     )
-    asked = rows[0]["questions"] + rows[0]["questions_at_minus_infinity"]
+    total = rows[0]["questions"] + rows[0]["questions_at_minus_infinity"]
     figure.update_layout(
         xaxis={"title": "k", "dtick": 1 if len(rows) < 17 else None},
         yaxis={"title": "IWAE-k, nats a question"},
         meta="IWAE-k, a lower bound of log P(Yₓ | x) that tightens as k grows; k = 1 is the ELBO. "
-        f"Over the {rows[0]['questions']:,} of {asked:,} questions where it is finite at every k.",
+        f"Over the {rows[0]['questions']:,} of {total:,} questions where it is finite at every k.",
     )
     return figure
 

@@ -52,10 +52,10 @@ def render(context: Mapping[str, Any], figures: Mapping[str, go.Figure]) -> str:
 
 
 def _laid_out(figure: go.Figure) -> Any:
-    drawn = figure.to_plotly_json()
-    drawn["layout"] = LAYOUT | drawn["layout"] | {"template": "none"}
-    drawn["layout"].get("xaxis", {}).get("title", {})["standoff"] = 8  # within the margin
-    return json.loads(plotly.io.to_json(drawn, validate=False))
+    data = figure.to_plotly_json()
+    data["layout"] = LAYOUT | data["layout"] | {"template": "none"}
+    data["layout"].get("xaxis", {}).get("title", {})["standoff"] = 8  # within the margin
+    return json.loads(plotly.io.to_json(data, validate=False))
 
 
 def _embedded(value: Any) -> str:

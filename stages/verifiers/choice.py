@@ -107,12 +107,12 @@ def _is_list(content: str, lone: set[str]) -> bool:
 
 def _by_text(text: str, options: Sequence[str]) -> str | None:
     """Letter of the only option that has this text, or else this value."""
-    wanted, *found = map(_plain, (text, *options[: len(LETTERS)]))
-    same = [i for i, option in enumerate(found) if compact(option) == compact(wanted)]
-    if not same and (value := read_structure(wanted)) is not None:
-        values = map(read_structure, found)
+    reading, *readings = map(_plain, (text, *options[: len(LETTERS)]))
+    same = [i for i, option in enumerate(readings) if compact(option) == compact(reading)]
+    if not same and (value := read_structure(reading)) is not None:
+        values = map(read_structure, readings)
         same = [i for i, v in enumerate(values) if v is not None and same_structure(v, value)]
-    return LETTERS[same[0]] if len(same) == 1 and wanted else None
+    return LETTERS[same[0]] if len(same) == 1 and reading else None
 
 
 def _plain(text: str) -> str:

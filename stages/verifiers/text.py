@@ -28,15 +28,15 @@ def last_box(text: str) -> str | None:
     ``\boxed 5`` counts with the token after it, as TeX reads it.
     """
     opened = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    found = _BOX.match(text, opened) if opened >= 0 else None
-    if found and text.startswith("{", found.end()):
-        start, depth = found.end() + 1, 1
+    box = _BOX.match(text, opened) if opened >= 0 else None
+    if box and text.startswith("{", box.end()):
+        start, depth = box.end() + 1, 1
         for token in _BRACE.finditer(text, start):
             depth += (token.group() == "{") - (token.group() == "}")
             if depth == 0:
                 return text[start : token.start()]
-    elif found:
-        content = re.match(r"\\[A-Za-z]+|[^\s{}$\\]+", text[found.end() : found.end() + 64])
+    elif box:
+        content = re.match(r"\\[A-Za-z]+|[^\s{}$\\]+", text[box.end() : box.end() + 64])
         if content:
             return content.group().rstrip(".,;")
     return _last_balanced(text) if opened >= 0 else None

@@ -92,19 +92,19 @@ def _read_rules(tests: str) -> Rules:
         raise ValueError(f"tests are not valid JSON: {error}") from None
 
 
-def _rules_of(given: Any) -> Rules:
-    if not isinstance(given, Mapping) or given.get("kind", "math") != "math":
+def _rules_of(tests: Any) -> Rules:
+    if not isinstance(tests, Mapping) or tests.get("kind", "math") != "math":
         raise ValueError('tests of a math question are {"kind": "math", ...}')
-    if unknown := set(given) - {"kind", "golds", "tolerance", "unit", "ordered"}:
+    if unknown := set(tests) - {"kind", "golds", "tolerance", "unit", "ordered"}:
         raise ValueError(f"tests hold unknown fields: {', '.join(sorted(map(str, unknown)))}")
-    golds, tolerance = given.get("golds") or (), given.get("tolerance")
+    golds, tolerance = tests.get("golds") or (), tests.get("tolerance")
     if isinstance(golds, str) or not all(isinstance(g, str) and g.strip() for g in golds):
         raise ValueError("tests: golds is a list of texts")
     try:
         tolerance = None if tolerance in (None, "") else Fraction(str(tolerance))
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"tests: tolerance is a number, not {tolerance!r}") from None
-    return Rules(tuple(golds), tolerance, given.get("unit") or None, bool(given.get("ordered")))
+    return Rules(tuple(golds), tolerance, tests.get("unit") or None, bool(tests.get("ordered")))
 
 
 def with_unit(gold: str, unit: str | None) -> str:
@@ -136,64 +136,66 @@ def decide(golds: Sequence[str], answer: str, rules: Rules) -> tuple[bool, str] 
     """
     if len(answer) > MAX_TEXT:
         raise ValueError(f"answer longer than {MAX_TEXT} characters")
-    given = candidate(answer)
-    wanted = [candidate(with_unit(gold, rules.unit)) for gold in golds]
-    verdicts = [_decide_one(gold, given, rules) for gold in wanted]
+    parsed = candidate(answer)
+    references = [candidate(with_unit(gold, rules.unit)) for gold in golds]
+    verdicts = [_decide_one(gold, parsed, rules) for gold in references]
     for verdict in verdicts:
         if verdict is not None and verdict[0]:
             return verdict
-    left = tuple(w.core for w, v in zip(wanted, verdicts, strict=True) if v is None)
-    if not left:
+    undecided = tuple(w.core for w, v in zip(references, verdicts, strict=True) if v is None)
+    if not undecided:
         return next(verdict for verdict in verdicts if verdict is not None)
-    check_limits(given.cleaned)
-    if _OPERATOR.search(given.core) and not any(_OPERATOR.search(gold) for gold in left):
+    check_limits(parsed.cleaned)
+    if _OPERATOR.search(parsed.core) and not any(_OPERATOR.search(gold) for gold in undecided):
         return False, "left unevaluated"
-    return Task(left, given.core, rules.ordered)
+    return Task(undecided, parsed.core, rules.ordered)
 
 
-def _decide_one(gold: Candidate, given: Candidate, rules: Rules) -> tuple[bool, str] | None:
-    if (scale := _scale(gold.unit, given.unit)) is None:
+def _decide_one(gold: Candidate, answer: Candidate, rules: Rules) -> tuple[bool, str] | None:
+    if (scale := _scale(gold.unit, answer.unit)) is None:
         return False, "another unit"
-    if scale == 1 and gold.compact == given.compact and given.compact:
+    if scale == 1 and gold.compact == answer.compact and answer.compact:
         return True, "same spelling"
     if latex.is_plain_text(gold.cleaned):
-        same = latex.words(gold.cleaned) == latex.words(given.cleaned)
+        same = latex.words(gold.cleaned) == latex.words(answer.cleaned)
         return (True, "same words") if same else (False, "other words")
     for special in (_decide_bases, _decide_moduli, _decide_clock):
-        if (verdict := special(gold.core, given.core)) is not None:
+        if (verdict := special(gold.core, answer.core)) is not None:
             return verdict
-    if _is_too_long_for_numbers(given.core):
+    if _is_too_long_for_numbers(answer.core):
         return None
-    wanted, found = quantities.read_structure(gold.core), quantities.read_structure(given.core)
+    gold_value, value = quantities.read_structure(gold.core), quantities.read_structure(answer.core)
     if scale != 1:
-        if not (isinstance(found, quantities.Quantity) and isinstance(wanted, quantities.Quantity)):
+        if not (
+            isinstance(value, quantities.Quantity) and isinstance(gold_value, quantities.Quantity)
+        ):
             return False, "another unit"
-        found = replace(found, value=found.value * scale, places=None)
-    if wanted is None or found is None:
+        value = replace(value, value=value.value * scale, places=None)
+    if gold_value is None or value is None:
         return None
-    if rules.ordered and not isinstance(wanted, quantities.Quantity):
-        sides = [list(map(latex.compact, latex.split_list(c.core))) for c in (gold, given)]
+    if rules.ordered and not isinstance(gold_value, quantities.Quantity):
+        sides = [list(map(latex.compact, latex.split_list(c.core))) for c in (gold, answer)]
         return (True, "same spelling") if sides[0] == sides[1] else None
-    if quantities.same_structure(wanted, found, rules.tolerance):
+    if quantities.same_structure(gold_value, value, rules.tolerance):
         return True, "same numbers"
-    if quantities.is_number_list(wanted) and quantities.is_number_list(found):
+    if quantities.is_number_list(gold_value) and quantities.is_number_list(value):
         return False, "different numbers"
     return None
 
 
-def _scale(gold: units.Unit | None, given: units.Unit | None) -> Fraction | None:
+def _scale(gold: units.Unit | None, unit: units.Unit | None) -> Fraction | None:
     """Factor from the answer's unit to the gold's; None if they measure different things."""
-    if gold is None or given is None or gold == given:
+    if gold is None or unit is None or gold == unit:
         return Fraction(1)
-    return given.factor / gold.factor if gold.dimension == given.dimension else None
+    return unit.factor / gold.factor if gold.dimension == unit.dimension else None
 
 
-def _decide_bases(gold: str, given: str) -> tuple[bool, str] | None:
+def _decide_bases(gold: str, answer: str) -> tuple[bool, str] | None:
     """Numbers with their base as a subscript are compared by value."""
-    if "_" not in gold or "_" not in given:
+    if "_" not in gold or "_" not in answer:
         return None
     values = []
-    for text in (gold, given):
+    for text in (gold, answer):
         match = _BASE.fullmatch(text)
         if match is None:
             return None
@@ -207,20 +209,20 @@ def _decide_bases(gold: str, given: str) -> tuple[bool, str] | None:
     return (True, "same numbers") if values[0] == values[1] else (False, "different numbers")
 
 
-def _decide_moduli(gold: str, given: str) -> tuple[bool, str] | None:
+def _decide_moduli(gold: str, answer: str) -> tuple[bool, str] | None:
     """Residues to different moduli are different answers."""
-    if "mod" not in gold or "mod" not in given:
+    if "mod" not in gold or "mod" not in answer:
         return None
-    moduli = [match.group(1) for text in (gold, given) if (match := _MODULUS.search(text))]
+    moduli = [match.group(1) for text in (gold, answer) if (match := _MODULUS.search(text))]
     return (False, "another modulus") if len(set(moduli)) == 2 else None
 
 
-def _decide_clock(gold: str, given: str) -> tuple[bool, str] | None:
+def _decide_clock(gold: str, answer: str) -> tuple[bool, str] | None:
     """Times of day, which are not ratios."""
-    if ":" not in gold or ":" not in given:
+    if ":" not in gold or ":" not in answer:
         return None
     times = []
-    for text in (gold, given):
+    for text in (gold, answer):
         match = _CLOCK.fullmatch(re.sub(r"\\text|[{}]", "", text))
         if match is None:
             return None
@@ -255,5 +257,5 @@ def check_limits(text: str) -> None:
 
 def is_settled_gold(gold: str) -> bool:
     """Whether a gold is plainly a number, a list of numbers or text, so that it needs no parser."""
-    made = candidate(gold)
-    return latex.is_plain_text(made.cleaned) or quantities.read_structure(made.core) is not None
+    parsed = candidate(gold)
+    return latex.is_plain_text(parsed.cleaned) or quantities.read_structure(parsed.core) is not None

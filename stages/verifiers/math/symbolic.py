@@ -132,22 +132,24 @@ def _equal_ratios(gold: Sequence[str], answer: Sequence[str]) -> bool:
 def _equal_expressions(gold: str, answer: str) -> bool:
     if compact(gold) == compact(answer):
         return True
-    wanted = parse(gold)
-    if wanted is None:
+    expected = parse(gold)
+    if expected is None:
         return False
-    found = parse(answer)
-    if found is None:
+    parsed = parse(answer)
+    if parsed is None:
         return False
-    if _is_undefined(wanted) or _is_undefined(found):
+    if _is_undefined(expected) or _is_undefined(parsed):
         return False
-    if type(wanted) is type(found) and bool(wanted == found):
+    if type(expected) is type(parsed) and bool(expected == parsed):
         return True
-    for expression in (wanted, found):
+    for expression in (expected, parsed):
         check_size(expression)
     try:
-        wanted, found = map(_with_imaginary_unit, (wanted, found))
-        wanted, found = _shaped(wanted, found), _shaped(found, wanted)
-        return grader.verify(wanted, found, timeout_seconds=None) or _equal_sets(wanted, found)
+        expected, parsed = map(_with_imaginary_unit, (expected, parsed))
+        expected, parsed = _shaped(expected, parsed), _shaped(parsed, expected)
+        return grader.verify(expected, parsed, timeout_seconds=None) or _equal_sets(
+            expected, parsed
+        )
     except MemoryError:
         raise
     except Exception:  # SymPy has no end of them
@@ -191,8 +193,12 @@ def _equal_sets(gold: Expression, answer: Expression) -> bool:
     if len(names) != 1:
         return False
     golds, answers = (
-        _solutions(side, found) if found else [side] if isinstance(side, sympy.Set) else []
-        for side, found in zip((gold, answer), conditions, strict=True)
+        _solutions(side, inequalities)
+        if inequalities
+        else [side]
+        if isinstance(side, sympy.Set)
+        else []
+        for side, inequalities in zip((gold, answer), conditions, strict=True)
     )
     return any(
         grader.verify(g, a, timeout_seconds=None) for g, a in itertools.product(golds, answers)
