@@ -226,9 +226,9 @@ def training() -> list[Line]:
     plain = small_model(torch.float32).train()
 
     def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
-        gradients = [p.grad for p in model.parameters()]
+        values = [p.grad for p in model.parameters()]
         model.zero_grad()
-        return gradients
+        return values
 
     def padded() -> list[torch.Tensor]:
         for first in range(0, len(tokens), 4):

@@ -1,4 +1,4 @@
-"""Every figure of the report, as Plotly figures. Colours of text and grid are the page's."""
+"""Every figure of the report, as Plotly figures. The page sets the colours of text and grid."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from stages.metrics.evaluation import GROUPS, Evaluation, Interval, Result, Score
 from stages.reporting import content
 
-# Observable's ten colours: told apart on a light and on a dark ground, and by the colour-blind.
+# Observable's ten colours: distinct on light and dark backgrounds, also for the colour-blind.
 COLOURS = ("#4f7fe8", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#a463f2", "#97bbf5", "#9c6b4e")
 NEUTRAL = "#9498a0"
 MARGIN = {"l": 56, "r": 18, "t": 14, "b": 54}
@@ -18,7 +18,7 @@ MAX_POINTS = 1000
 
 
 def colours(models: Sequence[str]) -> dict[str, str]:
-    """A colour for every model: grey for what others are compared with, blue for the final one."""
+    """A colour for every model: grey for the reference, blue for the final one."""
     plain = {m: m.rpartition("/")[2] for m in models}
     grey = [m for m in models if plain[m] == "initial"]
     others = sorted((m for m in models if m not in grey), key=lambda m: plain[m] != "final")
@@ -27,7 +27,7 @@ def colours(models: Sequence[str]) -> dict[str, str]:
 
 
 def differences(evaluation: Evaluation, reference: str) -> go.Figure:
-    """Paired differences against a model, each with its intervals, around zero."""
+    """Paired differences from a model with their intervals."""
     gains = content.differences(evaluation, reference)
     titles = [b.title for b in evaluation.benchmarks] + [content.mean_title(g) for g in GROUPS]
     labels = [t for t in titles if any(t in rows for rows in gains.values())]
@@ -58,7 +58,7 @@ def differences(evaluation: Evaluation, reference: str) -> go.Figure:
 
 
 def _around_zero(intervals: list[Interval]) -> list[float]:
-    """A range that holds all intervals and zero, with room on both sides."""
+    """An axis range that covers all intervals and zero, with a margin."""
     ends = [100 * end for i in intervals for end in (i.low, i.high) if end is not None]
     low, high = min([0.0, *ends]), max([0.0, *ends])
     room = 0.06 * (high - low) or 1.0
@@ -198,7 +198,7 @@ TRAINING = {
 
 
 def training(logs: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
-    """Loss (held-back rows dotted), gradient norm, learning rate and speed, a panel each."""
+    """Loss (held-back rows dotted), gradient norm, learning rate and speed, one panel each."""
     shades = colours(list(logs))
     panels = {}
     for column, title in TRAINING.items() if logs else ():
@@ -237,7 +237,7 @@ def _line(log: pd.DataFrame, column: str, name: str, colour: str) -> go.Scatter:
 
 
 def trace_lengths(n_tokens: np.ndarray, closed: np.ndarray) -> go.Figure:
-    """Number of traces by length, closed ones apart from those that were cut."""
+    """Number of traces by length, closed and truncated ones separately."""
     edges = np.histogram_bin_edges(n_tokens, bins=min(40, max(1, int(np.ptp(n_tokens)))))
     figure = go.Figure()
     for name, rows, colour in (("closed", closed, COLOURS[0]), ("open", ~closed, COLOURS[2])):

@@ -16,7 +16,7 @@ function stored(theme) {
     if (theme) localStorage.setItem("theme", theme);
     return localStorage.getItem("theme");
   } catch {
-    return null; // some browsers keep nothing for local files
+    return null; // some browsers store nothing for local files
   }
 }
 
@@ -52,7 +52,7 @@ const ROW = 56;
 let all = [];
 let shown = [];
 let chosen = null;
-let due; // the search that typing has put off
+let due; // the search scheduled while typing
 
 async function unpack(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -81,7 +81,7 @@ const FILTERS = {
 };
 
 function search() {
-  clearTimeout(due); // else it would send back to the top whoever has scrolled since
+  clearTimeout(due); // a late search would scroll back to the top
   const words = document.getElementById("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const keep = FILTERS[document.getElementById("filter").value];
   shown = all.filter((e) => keep(e) && words.every((w) => e.text.includes(w)));
@@ -92,7 +92,7 @@ function search() {
   else renderRows();
 }
 
-// Only the rows in sight are in the page, so 10,000 scroll as lightly as ten.
+// Only visible rows are in the page, so that 10,000 scroll as fast as ten.
 function renderRows() {
   const list = document.getElementById("list");
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
