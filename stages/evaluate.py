@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         made = command.provenance(
             "evaluate", settings, inputs, device=command.device_name(), sandbox=sandbox
         )
-        finish(journals, plans, pool, made)
+        finish(journals, plans, pool, settings, made)
     store.write_json(args.out / "benchmarks.json", list(plans))
 
 
@@ -204,12 +204,14 @@ def sandbox_for(plans: Iterable[Plan], pool: Pool) -> str | None:
         raise UserError(str(error)) from None
 
 
-def verified(rows: list[dict[str, Any]], plan: Plan, pool: Pool) -> list[dict[str, Any]]:
+def verified(
+    rows: list[dict[str, Any]], plan: Plan, pool: Pool, settings: StepSettings
+) -> list[dict[str, Any]]:
     """The rows with verdict, extracted answer, reason and vote.
 
     `rows` are all samples of a benchmark, those of an item together.
     """
-    judged = dict(pool.run(task(row, plan.items[row["item_id"]]) for row in rows))
+    judged = dict(pool.run(task(row, plan.items[row["item_id"]], settings) for row in rows))
     judged_rows = []
     for item_id, samples in itertools.groupby(rows, key=lambda row: row["item_id"]):
         of_item = list(samples)
@@ -227,10 +229,11 @@ def key(row: Mapping[str, Any]) -> tuple[str, int]:
     return row["item_id"], row["sample"]
 
 
-def task(row: Mapping[str, Any], item: Item) -> Task:
+def task(row: Mapping[str, Any], item: Item, settings: StepSettings) -> Task:
     """Verification task of one sample."""
     options = VerifyOptions(item.options, item.tests)
-    return key(row), row["response"], item.answer, item.answer_kind, options
+    text = prompts.text_to_verify(row["response"], settings.prompts, has_thought=True)
+    return key(row), text, item.answer, item.answer_kind, options
 
 
 def ballots(verdicts: Sequence[Verdict], kind: Kind, pool: Pool) -> list[int | None]:
@@ -259,7 +262,11 @@ def ballots(verdicts: Sequence[Verdict], kind: Kind, pool: Pool) -> list[int | N
 
 
 def finish(
-    journals: Journals, plans: Mapping[str, Plan], pool: Pool, made: Mapping[str, Any]
+    journals: Journals,
+    plans: Mapping[str, Plan],
+    pool: Pool,
+    settings: StepSettings,
+    made: Mapping[str, Any],
 ) -> None:
     """Verify, write each benchmark's table, and end its journal.
 
@@ -273,7 +280,7 @@ def finish(
     for name, plan in plans.items():
         journal = journals.by_benchmark[name]
         cost = {"seconds": journal.seconds * tokens[name] / total, "tokens": tokens[name]}
-        rows = verified(list(journal.rows(plan.keys)), plan, pool)
+        rows = verified(list(journal.rows(plan.keys)), plan, pool, settings)
         data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
         journal.finish(plan.keys, {**made, **cost}, [data])
 

@@ -17,6 +17,7 @@ from stages.artifacts import digests, store, tables
 from stages.artifacts.journal import Journal, Key
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
+from stages.prompts import text_to_verify
 from stages.running import command
 from stages.verifiers import NoSandbox, Pool, Task, Verdict, VerifyOptions, malformed
 
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
             asked = {name: questions[name] for name in {str(key[0]) for key in keys}}
             sandbox = sandbox_for(asked, pool)
             unreadable = unreadable_references(asked, pool)
-            verify_missing(journal, keys, args.answers, asked, unreadable, pool)
+            verify_missing(journal, keys, args, asked, unreadable, pool)
         made = command.provenance(
             "verdicts",
             settings,
@@ -137,7 +138,7 @@ def unreadable_references(questions: Questions, pool: Pool) -> dict[str, str]:
 def verify_missing(
     journal: Journal,
     keys: list[Key],
-    answers: Path,
+    args: argparse.Namespace,
     questions: Questions,
     unreadable: Mapping[str, str],
     pool: Pool,
@@ -151,7 +152,7 @@ def verify_missing(
         progress.add()
 
     def tasks() -> Iterator[Task]:
-        for key, text in missing_answers(journal, answers):
+        for key, text in missing_answers(journal, args.answers):
             question_id = str(key[0])
             question = questions[question_id]
             if question_id in unreadable:
@@ -159,6 +160,7 @@ def verify_missing(
                 keep(key, Verdict("error", None, reason, 0.0))
             else:
                 kind = question["answer_kind"]
+                text = text_to_verify(text, args.settings.prompts, has_thought=False)
                 yield key, text, question["answer"], kind, options_of(question)
 
     for key, verdict in pool.run(tasks()):

@@ -133,9 +133,32 @@ class Model(Section):
 class Prompts(Section):
     """How a question is put to the models (`stages/prompts/`)."""
 
-    template: Literal["reasoning", "plain"] = Field(
-        "reasoning", description="reasoning: system prompt and chat markers; plain: neither"
+    template: Literal["reasoning", "plain", "chat"] = Field(
+        "reasoning",
+        description="reasoning: the authors' system prompt and markers; plain: neither; chat: the "
+        "chat template of the model's tokenizer",
     )
+    system: str | None = Field(None, description="system prompt (chat only)")
+    thought: tuple[str, str] | None = Field(
+        ("<think>", "</think>"),
+        description="markers of the thought (chat only); null: a model without a thought, which "
+        "can only be evaluated",
+    )
+    solution: tuple[str, str] | None = Field(
+        None,
+        description="markers of the solution (chat only); null: whatever follows the thought",
+    )
+
+    @model_validator(mode="after")
+    def _markers_of_chat(self) -> "Prompts":
+        fields = type(self).model_fields
+        for name in ("system", "thought", "solution"):
+            if self.template != "chat" and getattr(self, name) != fields[name].default:
+                raise ValueError(f"{name} needs template: chat; {self.template} has its own")
+        markers = [*(self.thought or ()), *(self.solution or ())]
+        if not all(marker.strip() for marker in markers) or len(set(markers)) < len(markers):
+            raise ValueError("the markers of thought and solution must be different texts")
+        return self
 
 
 class Lora(Section):

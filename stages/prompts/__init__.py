@@ -2,6 +2,7 @@
 
 templates.py   the wording around a question, a hint, a trace and a solution
 roles.py       which prompt each role sees, as text and as token ids, and its fingerprint
+chat.py        the template made from a tokenizer's own chat template
 tokens.py      text to token ids
 responses.py   a model's response split into thought and solution; the reference solution
 
@@ -10,7 +11,7 @@ end-of-thought marker, the solution up to and with its end marker, and the end o
 part is tokenized by itself, so that the same trace has the same tokens wherever it occurs.
 """
 
-from stages.prompts.responses import hint_of, reference_solution, split_response
+from stages.prompts.responses import hint_of, reference_solution, split_response, text_to_verify
 from stages.prompts.roles import Piece, Prompter, Role, fingerprint, prompt_parts
 from stages.prompts.templates import (
     BEGIN_SOLUTION,
@@ -42,4 +43,5 @@ __all__ = [
     "prompt_parts",
     "reference_solution",
     "split_response",
+    "text_to_verify",
 ]

@@ -1,13 +1,15 @@
 """Which prompt each role sees, as text and as token ids."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from stages.experiments.settings import Experiment, Prompts
+from stages.prompts.chat import chat_template, stand_in
 from stages.prompts.responses import hint_of, reference_solution
 from stages.prompts.templates import TEMPLATES, Parts, Template
-from stages.prompts.tokens import encode_parts
+from stages.prompts.tokens import adds_begin, encode_parts
 
 Role = Literal["prior", "posterior", "evaluation"]
 # Any wording will do, as long as it stays: a fingerprint is compared with earlier ones.
@@ -36,7 +38,7 @@ class Prompter:
     """
 
     def __init__(self, settings: Experiment, tokenizer: Any) -> None:
-        self.template = template_of(settings.prompts)
+        self.template = template_of(settings.prompts, tokenizer)
         self._settings = settings
         self._tokenizer = tokenizer
 
@@ -46,7 +48,7 @@ class Prompter:
 
     def trace(self, trace: str) -> Piece:
         """z of a teacher's trace."""
-        return self._piece(self.template.trace(trace))
+        return self._piece(self.template.trace(trace), continues=True)
 
     def solution(self, question: Mapping[str, Any], after_trace: str = "") -> Piece:
         """y of a question's reference solution.
@@ -54,19 +56,30 @@ class Prompter:
         `after_trace` is the text of the sampled trace that it follows, if it follows one.
         """
         after = self.template.after_thought(after_trace)
-        return self._piece(self.template.answer(reference_solution(question), after))
+        return self._piece(
+            self.template.answer(reference_solution(question), after), continues=True
+        )
 
     def end_turn(self) -> Piece:
         """What ends the assistant's turn."""
-        return self._piece((self.template.end_turn,))
+        return self._piece((self.template.end_turn,), continues=True)
 
-    def _piece(self, parts: Parts) -> Piece:
-        return Piece("".join(parts), encode_parts(self._tokenizer, parts))
+    def _piece(self, parts: Parts, continues: bool = False) -> Piece:
+        return Piece("".join(parts), encode_parts(self._tokenizer, parts, continues))
 
 
-def template_of(prompts: Prompts) -> Template:
-    """The template that the settings name."""
-    return TEMPLATES[prompts.template]
+def template_of(prompts: Prompts, tokenizer: Any) -> Template:
+    """The template that the settings name, as it is for a tokenizer.
+
+    A chat template writes the begin-of-sequence token itself; before the others it is put where
+    the tokenizer puts it.
+    """
+    if prompts.template == "chat":
+        return chat_template(tokenizer, prompts)
+    template = TEMPLATES[prompts.template]
+    if adds_begin(tokenizer):
+        template = dataclasses.replace(template, head=tokenizer.bos_token + template.head)
+    return template
 
 
 def prompt_parts(
@@ -98,10 +111,11 @@ def fingerprint(settings: Experiment, role: Role | Literal["row"]) -> str:
     with none that it does not see. `posterior` covers its training rows too; `row` is a row of the
     initial or final model. A chat template of the model's own belongs to the model.
     """
-    template = template_of(settings.prompts)
+    chat = settings.prompts.template == "chat"
+    template = stand_in(settings.prompts) if chat else TEMPLATES[settings.prompts.template]
     parts = prompt_parts(template, "prior" if role == "row" else role, PLACEHOLDER, settings)
     texts = ["".join(parts), *(template.thought or ()), *(template.solution or ())]
-    if role in ("row", "posterior"):
+    if role in ("row", "posterior") and template.thought:
         texts += [*template.trace("TRACE"), reference_solution({**PLACEHOLDER, "solution": None})]
     if role == "row":
         texts += [*template.answer(PLACEHOLDER["solution"]), template.end_turn]

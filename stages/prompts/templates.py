@@ -118,7 +118,7 @@ class Template:
     @property
     def opening(self) -> str:
         """Text between the end of the thought and the solution."""
-        return self.gap + (self.solution[0] + self.gap if self.solution else "")
+        return self.gap + (self.solution[0] if self.solution else "") + self.gap
 
     def trace(self, trace: str) -> Parts:
         """z: a teacher's trace with its end-of-thought marker."""
