@@ -1,4 +1,4 @@
-"""Every row of METHOD.md's weight tables on an example computed by hand, and its edge rules.
+"""Every row of docs/method.md's weight tables on an example computed by hand, and its edge rules.
 
 Three questions, three traces each (log-probs are of whole traces, lengths 10, 20 and 40):
 

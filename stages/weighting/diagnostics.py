@@ -70,7 +70,7 @@ def summarise(
     Returns
     -------
     dict
-        `counts` of every edge rule of METHOD.md, `shares` of traces, `effective_sample_size`,
+        `counts` of every edge rule of docs/method.md, `shares` of traces, `effective_sample_size`,
         `bounds` (IWAE-k in nats), `accuracy_against_weight` and `estimators` (as returned by
         `comparison.compare`); ready for JSON, without NaN.
     """

@@ -1,4 +1,4 @@
-"""The variants of METHOD.md's weight tables, by their names in config.yaml (section `weights`).
+"""Variants of the weights (docs/method.md), by their names in section `weights` of config.yaml.
 
 Each ratio, answer estimator, normalization and selection is one object in its table. To add one:
 add the object here and its name to the `Literal` in `stages/experiments/settings.py`; a test
@@ -150,7 +150,7 @@ NO_CANDIDATE = ("teacher", "likelihood", "drop")
 
 @dataclass(frozen=True)
 class Method:
-    """How traces are weighed and selected: one row of METHOD.md's table of methods.
+    """How traces are weighed and selected: a row of the methods in docs/method.md.
 
     Attributes
     ----------

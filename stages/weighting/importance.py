@@ -1,4 +1,4 @@
-"""Importance weights of traces: the formulas of METHOD.md as functions on arrays.
+"""Importance weights of traces: the formulas of docs/method.md as functions on arrays.
 
 Every function takes flat arrays over traces. `group` numbers the question of each trace: 0 for the
 first question, then never decreasing by trace and never skipping a number. Logs are natural; −inf

@@ -78,7 +78,7 @@ def assert_same_gradients(got, wanted):
 
 @pytest.fixture(scope="module")
 def by_definition(checkpoints):
-    """Objective and gradient of METHOD.md's formula, one row at a time, full logits."""
+    """Objective and gradient of docs/method.md's formula, one row at a time, full logits."""
     from transformers import AutoModelForCausalLM
 
     def compute(name):
