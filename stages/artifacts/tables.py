@@ -51,7 +51,7 @@ class Table:
 _QUESTION_ID = Column("question_id", TEXT, "Name of the question, unique in the experiment.")
 _K = Column("k", COUNT, "Number of the trace among those of its question, from 0.")
 _M = Column("m", COUNT, "Number of the answer among those of its trace, from 0.")
-_SEED = Column("seed", SEED, "Seed of this draw's own random generator.")
+_SEED = Column("seed", SEED, "Seed of this draw's random generator.")
 _FINISH = Column("finish_reason", TEXT, "`stop` (it ended by itself) or `length` (it was cut).")
 
 QUESTIONS = Table(
@@ -66,7 +66,7 @@ QUESTIONS = Table(
         Column("trace", TEXT, "The teacher's thinking trace, markers left out.", optional=True),
         Column("source", TEXT, "Where the question comes from."),
         Column("options", pa.list_(TEXT), "Texts of a choice question's options.", optional=True),
-        Column("tests", TEXT, "What the verifier needs beside the answer, as JSON.", optional=True),
+        Column("tests", TEXT, "Further data for the verifier, as JSON.", optional=True),
         Column("system", TEXT, "System prompt that came with the row; unused.", optional=True),
     ),
 )
@@ -238,9 +238,9 @@ SAMPLES = Table(
             "reason", TEXT, "Why the verdict is what it is, where there is more.", optional=True
         ),
         Column("vote", COUNT, "Equal for answers of an item that are equal.", optional=True),
-        Column("question", TEXT, "The item's own text, without instructions.", optional=True),
+        Column("question", TEXT, "Text of the item, without instructions.", optional=True),
         Column("answer", TEXT, "The item's reference answer.", optional=True),
-        Column("difficulty", TEXT, "The source's own grade of the item.", optional=True),
+        Column("difficulty", TEXT, "Difficulty as graded by the source.", optional=True),
         Column(
             "option_order",
             pa.list_(COUNT),

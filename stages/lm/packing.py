@@ -17,7 +17,7 @@ def pack(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     lengths : int array [N]
         Tokens of each row, at least 1.
     budget : int
-        Tokens a bin may hold. A row longer than that gets a bin of its own.
+        Tokens a bin may hold. A longer row gets a separate bin.
 
     Returns
     -------

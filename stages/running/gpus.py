@@ -2,9 +2,9 @@
 
 python -m stages.running.gpus N -- STEP ARGUMENTS ...
 
-One lock file a device, held by the step's own processes: the kernel frees it when the last of them
-has ended, however it ended. With N = 0 the step sees no GPU. Fine-tuning on several GPUs starts
-one process a device, through `accelerate launch`.
+One lock file per device, held by the processes of the step: the kernel frees it when the last of
+them has ended, however it ended. With N = 0 the step sees no GPU. Fine-tuning on several GPUs runs
+one process per device, through `accelerate launch`.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         case _:
             raise UserError("usage: python -m stages.running.gpus N -- STEP ARGUMENTS ...")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-    # from a launcher's SIGTERM to its SIGKILL: its own 30 s are too few to checkpoint a large model
+    # from a launcher's SIGTERM to its SIGKILL: 30 s are too few to checkpoint a large model
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
     os.execv(sys.executable, start(step, len(devices), arguments))
 

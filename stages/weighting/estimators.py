@@ -157,8 +157,8 @@ class Method:
     ratio, answer, normalization, selection
         Objects of the tables above.
     no_candidate : str
-        What stands in for a question none of whose traces is selected: its ``teacher`` trace; its
-        best trace by geometric ``likelihood``, and where there is none the teacher's; or nothing
+        What replaces a question's traces if none is selected: its ``teacher`` trace; its
+        best trace by geometric ``likelihood``, else the teacher's; or nothing
         (``drop``).
     """
 
@@ -199,5 +199,5 @@ class Method:
 
     @property
     def teacher_stands_in(self) -> bool:
-        """Whether the teacher's trace stands in for a question without a selected trace."""
+        """Whether the teacher's trace replaces those of a question without a selected one."""
         return self.no_candidate != "drop"
