@@ -198,17 +198,17 @@ class Journal:
         self._discard()
 
     def _check_keys(self, keys: list[Key]) -> None:
-        wanted = set(keys)
-        assert len(wanted) == len(keys), f"{self.output}: a key is given twice"
-        assert wanted <= self._values.keys(), f"{self.output}: a row was never appended"
-        lost = [key for key in self._finished if key not in wanted]
+        requested = set(keys)
+        assert len(requested) == len(keys), f"{self.output}: a key is given twice"
+        assert requested <= self._values.keys(), f"{self.output}: a row was never appended"
+        lost = [key for key in self._finished if key not in requested]
         if lost:
             raise UserError(
                 f"{self.output}: has {len(lost):,} finished rows that the settings no longer ask "
                 f"for (the first is {describe_key(self.table, lost[0])}); set the settings back, "
                 "choose another output path, or delete the file"
             )
-        if extra := self._values.keys() - wanted:
+        if extra := self._values.keys() - requested:
             print(
                 f"{self.folder}: discarding {len(extra):,} unfinished rows that the settings no "
                 "longer ask for",

@@ -99,7 +99,7 @@ class Lease:
 
     def _has_expired(self, path: Path) -> bool:
         """Whether the holder is dead; waits where only time can tell."""
-        first = told = None
+        first: float | None = None
         while True:
             try:
                 holder, age, beat = self._read(path)
@@ -109,16 +109,15 @@ class Lease:
                 return not _is_alive(holder)
             if age > EXPIRY_SECONDS:
                 return True
-            if first is not None and beat != first:
-                return False
-            first = beat
-            if not told:
-                told = True
+            if first is None:
+                first = beat
                 print(
                     f"{self.output}: waiting up to {EXPIRY_SECONDS:.0f} s to learn whether its "
                     f"writer on {holder.get('host', 'another machine')} is alive",
                     file=sys.stderr,
                 )
+            elif beat != first:
+                return False
             time.sleep(min(2.0, BEAT_SECONDS / 2))
 
     def _read(self, path: Path) -> tuple[dict[str, Any], float, float]:

@@ -92,8 +92,8 @@ def take(count: int, devices: list[str], locks: Path) -> list[str]:
         locks.mkdir(parents=True, exist_ok=True)
     queue = _lock_file(locks / "queue")
     try:
-        told = not _hold(queue)
-        if told:
+        announced = not _hold(queue)
+        if announced:
             _tell(count, devices)
             fcntl.flock(queue, fcntl.LOCK_EX)
         taken: list[str] = []
@@ -102,8 +102,8 @@ def take(count: int, devices: list[str], locks: Path) -> list[str]:
             taken += itertools.islice(free, count - len(taken))
             if len(taken) == count:
                 return taken
-            if not told:
-                told = True
+            if not announced:
+                announced = True
                 _tell(count, devices)
             time.sleep(0.2)
     finally:

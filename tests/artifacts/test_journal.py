@@ -260,6 +260,49 @@ def test_a_finished_table_is_extended(tmp_path: Path) -> None:
         assert len(killed_meanwhile) == 3
 
 
+def test_a_kill_between_the_rename_and_the_journals_removal_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(Journal, "_discard", lambda self: None)
+        finish(tmp_path)
+    assert (tmp_path / "v.parquet.partial/_rows").exists()
+    for output_is_deleted in (False, True):
+        if output_is_deleted:
+            (tmp_path / "v.parquet").unlink()
+        with journal(tmp_path) as again:
+            assert len(again) == 4
+    finish(tmp_path)
+    data = store.read_table(tmp_path / "v.parquet", tables.VERDICTS)
+    assert data.to_pylist() == verdicts(ROWS).to_pylist()
+    assert [p.name for p in tmp_path.iterdir()] == ["v.parquet"]
+
+
+def test_kills_at_random_moments_lose_and_duplicate_nothing(tmp_path: Path) -> None:
+    """From the start to the moments after the rename; then the table is extended the same way."""
+    rows = [{**ROWS[0], "k": k, "m": m, "reason": "x" * k} for k in range(50) for m in range(2)]
+    moments = random.Random(0)
+
+    def write(count: int) -> None:
+        keys = [(row["question_id"], row["k"], row["m"]) for row in rows[:count]]
+        with journal(tmp_path) as whole:
+            for row in rows[:count]:
+                whole.append(row)
+            whole.finish(keys, {})
+
+    for count in (60, 100):
+        for _ in range(15):
+            child = multiprocessing.get_context("fork").Process(target=write, args=(count,))
+            child.start()
+            child.join(moments.uniform(0.0, 0.05))
+            child.kill()
+            child.join()
+        write(count)
+        data = store.read_table(tmp_path / "v.parquet", tables.VERDICTS)
+        assert data.to_pylist() == verdicts(rows[:count]).to_pylist()
+        assert [p.name for p in tmp_path.iterdir()] == ["v.parquet"]
+
+
 def test_a_full_disk_keeps_what_was_written(tmp_path: Path) -> None:
     """A limit of 4 KiB a file stands for the disk: writes fail in the same place and way."""
 
