@@ -104,6 +104,16 @@ def test_a_suspended_writer_on_another_machine_is_replaced_and_stops(tmp_path: P
     assert store.read_table(tmp_path / "v.parquet", tables.VERDICTS).num_rows == 100
 
 
+def test_a_table_is_not_written_once_another_process_has_taken_over(tmp_path: Path) -> None:
+    row = {"question_id": "a", "k": 0, "m": 0, "verdict": "correct", "seconds": 0.0}
+    with journal(tmp_path) as superseded:
+        superseded.append(row)
+        (superseded.folder / "_lease-2").touch()  # before the next beat notices
+        with pytest.raises(UserError, match="another process has taken over"):
+            superseded.finish([("a", 0, 0)], {})
+    assert not (tmp_path / "v.parquet").exists()
+
+
 def test_two_writers_that_start_at_once_end_in_one_table(tmp_path: Path) -> None:
     writers = [writer(tmp_path / "v.parquet", "here", 0.005) for _ in range(4)]
     errors = [process.communicate(timeout=60)[1] for process in writers]
