@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ LENGTH = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
 REQUESTS_PER_WORKER = 2000
 Handlers = dict[str, Callable[[Any], tuple[str, str]]]
+HEADROOM = 256 << 20  # bytes that judging a program may add to a worker's address space
 NEAR = 32  # MiB: a process that came this close to its limit may have been refused memory
 
 
@@ -49,11 +51,11 @@ def _receive_exactly(channel: socket.socket, count: int) -> bytes | None:
 
 def fork_workers(control: socket.socket) -> None:
     """Fork a worker for every socket that comes over `control`, until that closes."""
-    from stages.verifiers.code import judge
     from stages.verifiers.math import symbolic
 
+    import_module("stages.verifiers.code.judge")
     symbolic.prepare_process()
-    handlers: Handlers = {"math": _math, "check": _check, "code": judge.handle}
+    handlers: Handlers = {"math": _math, "check": _check, "code": _code}
     own = os.getpid()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 65536, 1)
@@ -109,7 +111,7 @@ def _math(request: dict[str, Any]) -> tuple[str, str]:
             equal, reason = symbolic.compare(task)
         except (symbolic.TooLarge, symbolic.UnreadableGold) as error:
             return "error", str(error)
-    if not equal and _peak_memory() > (request["memory_limit"] - NEAR) << 20:
+    if not equal and _memory("VmPeak") > (request["memory_limit"] - NEAR) << 20:
         raise MemoryError  # which the libraries swallow, and then find the answers different
     return ("correct" if equal else "incorrect"), reason
 
@@ -125,11 +127,19 @@ def _check(request: dict[str, Any]) -> tuple[str, str]:
     return "correct", ""
 
 
-def _peak_memory() -> int:
-    """Bytes of address space that this process has had at most."""
+def _code(request: dict[str, Any]) -> tuple[str, str]:
+    """Programs have limits inside their sandbox; this one is on what comes back from there."""
+    from stages.verifiers.code import judge
+
+    with _memory_limited((_memory("VmSize") + HEADROOM) >> 20):
+        return judge.handle(request)
+
+
+def _memory(name: str) -> int:
+    """Bytes of address space of this process: VmSize has it now, VmPeak had it at most."""
     with Path("/proc/self/status").open() as status:
-        lines = [line for line in status if line.startswith("VmPeak")]
-    return int(lines[0].split()[1]) << 10 if lines else 0
+        sizes = [int(line.split()[1]) << 10 for line in status if line.startswith(name)]
+    return sizes[0] if sizes else 0
 
 
 class _memory_limited:

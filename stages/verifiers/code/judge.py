@@ -153,6 +153,7 @@ def run(
         "alone": not backend.has_namespaces,
         "filter": backend.candidate_filter(),
         "limits": limits,
+        "parent": os.getpid(),
     }
     with Session(backend) as session:
         try:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -9,6 +11,7 @@ from stages.verifiers.code.inside import messages
 from stages.verifiers.code.programs import Accepted
 
 RELATIVE_TOLERANCE = 1e-6
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]")
 
 
 def same_output(printed: str, expected: str) -> bool:
@@ -38,8 +41,8 @@ def _same_token(token: str, wanted: str) -> bool:
 
 
 def as_decimal(token: str) -> Decimal | None:
-    """A token of a program's output as a number, or None."""
-    if "_" in token or not token.isascii():
+    """A token as a number, or None; one with leading zeros is a code, a bit string, a text."""
+    if "_" in token or not token.isascii() or _LEADING_ZERO.match(token):
         return None
     try:
         return Decimal(token)
@@ -50,37 +53,25 @@ def as_decimal(token: str) -> Decimal | None:
 def same_result(result: Any, accepted: Accepted) -> bool:
     """Whether a result, as the sandbox sent it, is one of those that are accepted."""
     try:
-        returned = _as_json(messages.unpack(result))
-        return any(same_value(returned, value) for value in accepted.results)
+        return any(same_value(messages.unpack(result), value) for value in accepted.results)
     except (ValueError, TypeError, OverflowError, RecursionError):
         return False
 
 
-def _as_json(value: Any) -> Any:
-    """A result as JSON would have it: lists for all collections, texts for keys."""
-    if isinstance(value, dict):
-        return {k if isinstance(k, str) else json.dumps(k): _as_json(v) for k, v in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(map(_as_json, value), key=_sorting_key)
-    if isinstance(value, range):
-        return list(value[: messages.MAX_ITEMS])
-    if isinstance(value, list | tuple) or hasattr(value, "__next__"):
-        return [_as_json(item) for item in value]
-    return value
-
-
-def _sorting_key(value: Any) -> tuple[str, Any]:
-    return ("", value) if isinstance(value, int | float) else (type(value).__name__, value)
-
-
 def same_value(returned: Any, expected: Any) -> bool:
-    """Whether a result equals the expected one: as JSON has them, decimals to six digits."""
-    if isinstance(returned, dict) and isinstance(expected, dict):
-        return returned.keys() == expected.keys() and all(
-            same_value(returned[key], expected[key]) for key in expected
+    """Whether a result equals the expected one: as JSON has them, decimals to six digits.
+
+    Collections are walked side by side, never copied: a range may be small and yet hold millions.
+    """
+    if isinstance(expected, dict):
+        return _same_mapping(returned, expected)
+    if isinstance(expected, list):
+        items = _ordered(returned)
+        return (
+            items is not None
+            and len(items) == len(expected)
+            and all(map(same_value, items, expected))
         )
-    if isinstance(returned, list) and isinstance(expected, list):
-        return len(returned) == len(expected) and all(map(same_value, returned, expected))
     if isinstance(returned, int | float) and isinstance(expected, float):
         return math.isclose(
             returned, expected, rel_tol=RELATIVE_TOLERANCE, abs_tol=RELATIVE_TOLERANCE
@@ -88,3 +79,27 @@ def same_value(returned: Any, expected: Any) -> bool:
     if type(returned) is float and type(expected) is int:
         return returned == expected
     return type(returned) is type(expected) and bool(returned == expected)
+
+
+def _same_mapping(returned: Any, expected: dict[str, Any]) -> bool:
+    if not isinstance(returned, dict) or len(returned) != len(expected):
+        return False
+    named = {k if isinstance(k, str) else json.dumps(k): value for k, value in returned.items()}
+    return named.keys() == expected.keys() and all(
+        same_value(named[key], value) for key, value in expected.items()
+    )
+
+
+def _ordered(value: Any) -> Sequence[Any] | None:
+    """A collection as JSON would have it, a list; None for anything else."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=_sorting_key)
+    if hasattr(value, "__next__"):
+        return list(value)
+    return value if isinstance(value, list | tuple | range) else None
+
+
+def _sorting_key(value: Any) -> tuple[str, Any]:
+    if isinstance(value, frozenset | tuple):
+        return "list", [_sorting_key(item) for item in _ordered(value) or ()]
+    return ("", value) if isinstance(value, int | float) else (type(value).__name__, value)

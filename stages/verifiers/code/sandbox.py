@@ -37,7 +37,7 @@ class Backend:
     name: str
     has_namespaces = False  # whose end is the end of every process in them
     processes: int | None = None  # what RLIMIT_NPROC may be set to, if it can be
-    enter: Callable[[], None] | None = None  # called in the new process, before the command
+    enter: Callable[[int], None] | None = None  # called in the new process, with its parent's pid
 
     def command(self, python: Sequence[str]) -> list[str]:
         """The command line that runs this Python in the sandbox."""
@@ -72,7 +72,7 @@ class Backend:
             env={},
             cwd="/",
             start_new_session=True,
-            preexec_fn=self.enter,
+            preexec_fn=None if self.enter is None else functools.partial(self.enter, os.getpid()),
             **identity,
         )
         assert process.stdin is not None and process.stdout is not None
@@ -121,7 +121,10 @@ def _python_home() -> list[Path]:
 
 
 class Bubblewrap(Backend):
-    """Namespaces of its own for everything; files: the system's libraries and a small /tmp."""
+    """Namespaces of its own for everything; files: the system's libraries, and an empty /tmp.
+
+    As under Landlock no file can be written, so that no test finds what another left.
+    """
 
     name = "bubblewrap"
     has_namespaces = True
@@ -145,7 +148,7 @@ class Bubblewrap(Backend):
             *binds,
             *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
             *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"),
-            *("--size", str(64 << 20), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"),
+            *("--dir", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"),
             "--",
             *python,
         ]
@@ -167,10 +170,10 @@ class Landlock(Backend):
         """No new processes, no other programs, no signals."""
         return self._candidate.hex()
 
-    def enter(self) -> None:
+    def enter(self, parent: int) -> None:
         """Give up everything, for good."""
         libc = ctypes.CDLL(None, use_errno=True)
-        _check(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+        _end_with(parent, libc)
         _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         _restrict_files(libc, ["/usr", "/bin", "/lib", "/lib64", "/sbin", *_python_home()])
         program = ctypes.create_string_buffer(self._base, len(self._base))
@@ -183,9 +186,9 @@ class Unsandboxed(Backend):
 
     name = UNSANDBOXED
 
-    def enter(self) -> None:
+    def enter(self, parent: int) -> None:
         """End with the worker."""
-        _check(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+        _end_with(parent, ctypes.CDLL(None))
 
 
 _BACKENDS: dict[str, Callable[[], Backend]] = {
@@ -265,7 +268,7 @@ _ALLOWED = (
 )
 _DENIED_TO_CANDIDATES = (
     "execve execveat fork vfork kill tkill tgkill pidfd_open pidfd_send_signal ptrace prctl "
-    "seccomp memfd_create timer_create prlimit64"
+    "seccomp memfd_create timer_create"
 )
 
 
@@ -285,6 +288,8 @@ def _seccomp_filter(allowed: str, denied: str) -> bytes:
     if denied:
         no_thread = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_THREAD, 0)
         made.add_rule(refuse, "clone", no_thread)
+        # Its own limits a program may lower, or raise to where they were fixed.
+        made.add_rule(refuse, "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0))
     # glibc falls back to clone, whose flags can be looked at.
     made.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     with tempfile.TemporaryFile() as program:
@@ -319,6 +324,13 @@ def _restrict_files(libc: ctypes.CDLL, readable: Sequence[str | Path]) -> None:
         os.close(opened)
     _check(libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
+
+
+def _end_with(parent: int, libc: ctypes.CDLL) -> None:
+    """Have the kernel end this process with its parent, even one that was killed just now."""
+    _check(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _check(returned: int) -> int:

@@ -1,13 +1,15 @@
 """Programs against tests of all kinds, in whatever sandbox this machine has."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from stages.verifiers import Pool, VerifyOptions, check_reference
 from stages.verifiers.code import programs
+from stages.verifiers.code.inside import messages
 from stages.verifiers.code.programs import as_tests, extract_program, read_tests
-from stages.verifiers.code.results import same_output, same_value
+from stages.verifiers.code.results import same_output, same_result, same_value
 
 ADD = {"kind": "stdin", "inputs": ["1 2\n", "30 4\n"], "outputs": ["3\n", "34\n"]}
 DOUBLE = {
@@ -48,6 +50,12 @@ def judge(pool):
         "import atexit\nx = input()\natexit.register(lambda: print(sum(map(int, x.split()))))",
         "import sys\nsys.setrecursionlimit(10**6)\n"
         "f = lambda n: n and 1 + f(n - 1)\nprint(f(5000) * 0 + sum(map(int, input().split())))",
+        "out = open(1, 'w')\nprint(sum(map(int, input().split())), file=out)",
+        "import os\nout = os.fdopen(1, 'wb')\nout.write(b'%d' % sum(map(int, input().split())))",
+        "import io, sys\nsys.stdout = io.StringIO()\nprint(sum(map(int, input().split())))\n"
+        "sys.__stdout__.write(sys.stdout.getvalue())",
+        "import resource as r\nsoft, hard = r.getrlimit(r.RLIMIT_STACK)\n"
+        "r.setrlimit(r.RLIMIT_STACK, (hard, hard))\nprint(sum(map(int, input().split())))",
         "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n    y: int\n"
         "p = P(*map(int, input().split()))\nprint(p.x + p.y)",
     ],
@@ -286,6 +294,28 @@ def test_outputs_are_compared_by_line_and_numbers_by_value():
     assert not same_output("1_000", "1000")
     assert not same_output("３", "3")
     assert not same_output("", "0")
+
+
+@pytest.mark.parametrize(("one", "other"), [("110", "00110"), ("0", "000"), ("-07", "-7")])
+def test_digits_with_leading_zeros_are_text(one, other):
+    assert not same_output(one, other)
+    assert not same_output(other, one)
+    assert same_output("0.50", "0.5")
+
+
+def test_ranges_are_compared_but_never_listed():
+    huge = messages.pack([range(10**12)] * 300)
+    assert not same_result(huge, programs.Accepted(([[1]] * 300,)))
+    assert same_result(messages.pack(range(3)), programs.Accepted(([0, 1, 2],)))
+
+
+def test_a_worker_does_not_grow_with_what_comes_back(judge, pool):
+    tests = {"kind": "call", "entry_point": "f", "inputs": [[1]], "outputs": [1]}
+    verdict = judge("def f(a):\n    return [range(100000)] * 100000", tests)
+    assert verdict.verdict == "incorrect"
+    status = [Path(f"/proc/{m.pid}/status").read_text() for m in pool._workers._all]
+    peaks = [int(line.split()[1]) for s in status for line in s.splitlines() if "VmHWM" in line]
+    assert max(peaks) < 500 << 10
 
 
 def test_results_are_compared_by_type_and_decimals_to_six_digits():

@@ -202,6 +202,28 @@ def test_a_sandbox_that_does_not_start_is_an_error_not_a_wrong_answer():
     assert judge.run(FINE, tests, Broken(), 5, 512) == ("error", "the sandbox did not start")
 
 
+def test_no_test_finds_what_another_left(backend):
+    tests = {"kind": "stdin", "inputs": ["1", "2"], "outputs": ["no", "no"]}
+    program = (
+        "import os\nfound = os.path.exists('/tmp/x')\ntry:\n    open('/tmp/x', 'w').write('x')\n"
+        "except OSError:\n    pass\nprint('yes' if found else 'no')"
+    )
+    with Pool(workers=1, sandbox_name=backend) as pool:
+        ((_, verdict),) = pool.run([task(0, program, tests)])
+    assert verdict.verdict == "correct", verdict.reason
+
+
+def test_a_process_whose_parent_is_gone_does_not_start(backend):
+    chosen = sandbox.backend(backend)
+    if chosen.enter is None:
+        pytest.skip("the namespace ends its processes")
+    child = os.fork()
+    if child == 0:
+        sandbox._end_with(os.getpid(), sandbox.ctypes.CDLL(None))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
 # The runner and its messages ----------------------------------------------------------------------
 
 
@@ -217,6 +239,11 @@ def test_plain_data_survives_the_way():
     }
     assert messages.unpack(messages.pack(value)) == value
     assert list(messages.unpack(messages.pack(iter([1, 2])))) == [1, 2]
+
+
+def test_messages_of_too_many_items_are_refused():
+    with pytest.raises(ValueError, match="too many items"):
+        messages.unpack(b"l" + b"n" * messages.MAX_UNPACKED + b"e")
 
 
 @pytest.mark.parametrize(

@@ -107,18 +107,19 @@ def run_assert(requests: int, replies: int, first: dict, code: "CodeType") -> No
     hide()
     ask, asked = posix.pipe()
     answer, answered = posix.pipe()
+    parent = posix.getpid()
     child = posix.fork()
     if child == 0:
         take_over(ask, 62)
         take_over(answered, 63)
         replace_streams(None, None)
         posix.closerange(3, 62)
-        confine(first)
+        confine(first, parent)
         serve(62, 63, code)
     posix.close(ask)
     posix.close(answered)
     tests = receive(requests)["code"]
-    confine(first)
+    confine(first, first["parent"])
     try:
         connection = Connection(asked, answer)
         scope = {"__name__": "tests", "__builtins__": builtins}

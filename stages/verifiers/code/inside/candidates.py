@@ -41,13 +41,17 @@ def limit(limits: dict) -> None:
             resource.setrlimit(getattr(resource, name), (soft, hard))
 
 
-def confine(first: dict) -> None:
-    """End with the parent, and add a seccomp filter (hexadecimal BPF), where no namespace does."""
+def confine(first: dict, parent: int) -> None:
+    """End with the parent, and add a seccomp filter (hexadecimal BPF), where no namespace does.
+
+    `parent` is its number from before the fork: asked later, it may be that of whoever inherited
+    this process from a parent that was killed, which nothing would end then.
+    """
     if not first["alone"]:
         return
     import ctypes
 
-    parent, libc = posix.getppid(), ctypes.CDLL(None)
+    libc = ctypes.CDLL(None)
     if libc.prctl(1, SIGKILL, 0, 0, 0):  # PR_SET_PDEATHSIG
         raise OSError("the process could not be bound to its parent")
     if posix.getppid() != parent:
@@ -83,6 +87,7 @@ def replace_streams(stdin: "int | None", stdout: "int | None") -> None:
     how: dict = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
     sys.stdin = open(0, **how)  # noqa: SIM115
     sys.stdout, sys.stderr = open(1, "w", **how), open(2, "w", **how)  # noqa: SIM115
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
 
 def namespace(name: str, code: "CodeType | None" = None) -> dict:
@@ -142,7 +147,10 @@ def used_names(code: "CodeType") -> "set[str]":
 
 
 def run_to_end(code: "CodeType", report: int) -> "NoReturn":
-    """Run a program as `__main__`, wait for its threads, and end this process."""
+    """Run a program as `__main__`, and end this process as Python ends.
+
+    Finalization waits for threads, calls what `atexit` holds, and flushes every open file object.
+    """
     status = ""
     try:
         exec(code, namespace("__main__", code))
@@ -150,17 +158,8 @@ def run_to_end(code: "CodeType", report: int) -> "NoReturn":
         pass
     except BaseException as error:
         status = type(error).__name__
-    try:
-        if "threading" in sys.modules:
-            sys.modules["threading"]._shutdown()
-        import atexit
-
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-    except BaseException as error:
-        status = status or type(error).__name__
     posix.write(report, (status or "ok").encode()[:100])
-    posix._exit(0)
+    raise SystemExit(0)
 
 
 def run_stdin(requests: int, replies: int, first: dict, code: "CodeType") -> None:
@@ -175,12 +174,13 @@ def run_stdin(requests: int, replies: int, first: dict, code: "CodeType") -> Non
         posix.lseek(source, 0, 0)
         output, output_end = posix.pipe()
         report, report_end = posix.pipe()
+        parent = posix.getpid()
         child = posix.fork()
         if child == 0:
             replace_streams(source, output_end)
             posix.dup2(report_end, 63)
             posix.closerange(3, 63)
-            confine(first)
+            confine(first, parent)
             run_to_end(code, 63)
         for descriptor in (source, output_end, report_end):
             posix.close(descriptor)
@@ -229,7 +229,7 @@ def run_call(requests: int, replies: int, first: dict, code: "CodeType") -> None
     """Answer calls with results, in this process."""
     requests, replies = take_over(requests, 62), take_over(replies, 63)
     replace_streams(None, None)
-    confine(first)
+    confine(first, first["parent"])
     try:
         scope = namespace(SOLUTION, code)
         exec(code, scope)

@@ -13,6 +13,7 @@ if __name__ != "__main__":  # in the sandbox they are one program, and annotatio
     Objects = Callable[[Any], Any] | None
 
 MAX_ITEMS = 100000
+MAX_UNPACKED = 1 << 20  # items of one message, in all
 
 
 class Gone(Exception):
@@ -117,13 +118,16 @@ def first_of(items: "Iterable[Any]") -> list:
 
 def unpack(data: bytes, objects: "Objects" = None) -> "Any":
     """The inverse of `pack`, on untrusted bytes; ValueError if they are invalid."""
-    value, end = _unpack(data, 0, objects)
+    value, end = _unpack(data, 0, objects, [MAX_UNPACKED])
     if end != len(data):
         raise ValueError("bytes left over")
     return value
 
 
-def _unpack(data: bytes, at: int, objects: "Objects") -> "tuple[Any, int]":
+def _unpack(data: bytes, at: int, objects: "Objects", left: "list[int]") -> "tuple[Any, int]":
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError("too many items")
     letter = data[at : at + 1]
     at += 1
     if letter in _CONSTANTS:
@@ -131,7 +135,7 @@ def _unpack(data: bytes, at: int, objects: "Objects") -> "tuple[Any, int]":
     if letter in _COLLECTIONS:
         items = []
         while data[at : at + 1] != b"e":
-            item, at = _unpack(data, at, objects)
+            item, at = _unpack(data, at, objects, left)
             items.append(item)
         return _COLLECTIONS[letter](items), at + 1
     end = data.index(b";", at)
