@@ -2,8 +2,8 @@
 
 python -m stages.base --settings S --out DIR
 
-It is made with random weights (`model.scratch`), or linked, file by file, from a local directory or
-from the hub's cache (`model.path`): nothing is copied. A GGUF file is dequantized once to bfloat16.
+`model.scratch` makes one with random weights. `model.path` links the files of a local directory or
+of the hub's cache, without copying them, or dequantizes a GGUF file to a bfloat16 checkpoint.
 """
 
 import importlib.util
@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         else:
             inputs = [find(model)]
             put(inputs[0], unfinished)
-        made = command.provenance("base", args.settings, inputs, seconds=0.0, device="cpu")
-        store.write_json(unfinished / "provenance.json", made)
+        provenance = command.provenance("base", args.settings, inputs, seconds=0.0, device="cpu")
+        store.write_json(unfinished / "provenance.json", provenance)
 
 
 def find(model: Model) -> Path:

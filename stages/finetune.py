@@ -3,8 +3,8 @@
 python -m stages.finetune --settings S --rows R --base DIR --out DIR
 accelerate launch --multi_gpu --num_processes N -m stages.finetune ...   (N GPUs; nodes alike)
 
-The settings' `role` says whose section holds: initial, posterior or final. Checkpoints of
-unfinished work are in `<out>.partial`; the same command goes on from there, also after SIGTERM or
+The settings' `role` selects the section: initial, posterior or final. Checkpoints of
+unfinished work are in `<out>.partial`; run the same command to continue, also after SIGTERM or
 Ctrl-C. Several nodes need `--out` on a file system that all of them see. A launcher kills what has
 not ended 30 s after SIGTERM; with TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 large models have the time.
 """
@@ -74,12 +74,12 @@ def main(argv: list[str] | None = None) -> None:
             with stop_signals() as stop:
                 train(trainer, stop, 60 * args.machine.checkpoint_minutes)
         except Interrupted as interrupted:
-            print(f"{interrupted}; the same command goes on from there", file=sys.stderr)
+            print(f"{interrupted}; run the same command to continue", file=sys.stderr)
             sys.exit(128 + stop[0] if stop else 1)
         with store.atomic(args.out) if main_process else nullcontext(args.out) as directory:
             trainer.save_model(directory, stop_tokens(base, training), str(base))
             if main_process:
-                made = command.provenance(
+                provenance = command.provenance(
                     "finetune",
                     settings,
                     [args.rows, base],
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
                     mean_response_tokens=mean,
                     **counts,
                 )
-                complete(directory, base, trainer.log, made)
+                complete(directory, base, trainer.log, provenance)
         if main_process:
             shutil.rmtree(partial)
 
@@ -143,7 +143,7 @@ def split_rows(
     held = np.isin(names, questions[order[: round(how.holdout_fraction * len(questions))]])
     if not (fits & ~held).any():
         raise UserError(
-            f"{path}: no row is left to train on: {int((~fits).sum())} of {len(rows)} are longer "
+            f"{path}: no rows left to train on: {int((~fits).sum())} of {len(rows)} are longer "
             f"than max_tokens = {how.max_tokens}, {int(held.sum())} are held back"
         )
     counts = {
@@ -172,8 +172,8 @@ def check_tokens(rows: "TrainingRows", vocabulary: int, path: Path) -> None:
     low, high = int(rows.token_ids.min()), int(rows.token_ids.max())
     if low < 0 or high >= vocabulary:
         raise UserError(
-            f"{path}: token ids from {low} to {high}, but the base model knows 0 to "
-            f"{vocabulary - 1}; the rows were made with another tokenizer"
+            f"{path}: token ids range from {low} to {high}, the base model's vocabulary from 0 to "
+            f"{vocabulary - 1}; tokenize the rows with the base model's tokenizer"
         )
 
 
@@ -272,15 +272,15 @@ def stop_tokens(base: Path, rows: "TrainingRows") -> list[int]:
     return sorted(last)
 
 
-def complete(directory: Path, base: Path, log: list[dict], made: dict[str, Any]) -> None:
+def complete(directory: Path, base: Path, log: list[dict], provenance: dict[str, Any]) -> None:
     """Put the base model's tokenizer, the training log and the provenance beside the weights."""
     for file in base.iterdir():
         copied = not file.name.endswith(NOT_COPIED) and file.name not in OWN_FILES
         if file.is_file() and copied and not file.name.startswith("."):
             shutil.copyfile(file, directory / file.name)
     data = pa.Table.from_pylist(log, schema=tables.TRAINING_LOG.schema)
-    store.write_table(directory / "training_log.parquet", tables.TRAINING_LOG, data, made)
-    store.write_json(directory / "provenance.json", made)
+    store.write_table(directory / "training_log.parquet", tables.TRAINING_LOG, data, provenance)
+    store.write_json(directory / "provenance.json", provenance)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ ROWS_READ = 256
 
 @dataclass(frozen=True)
 class ScoredText:
-    """What is scored for one trace: given tokens, the trace, and what follows it (or nothing)."""
+    """The tokens of one trace: context, trace, and the reference solution (may be empty)."""
 
     key: tuple[str, int]
     context: Sequence[int]
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     columns = ("n_tokens", "trace_logprob")
     with Journal(args.out, tables.SCORES, depends_on, columns) as journal:
         score_missing(journal, keys, questions, args, model, temperature)
-        made = command.provenance(
+        provenance = command.provenance(
             "scores",
             settings,
             [args.questions, args.traces, model],
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
             tokens=sum(journal.column("n_tokens", keys)),
             unscored=journal.column("trace_logprob", keys).count(None),
         )
-        journal.finish(keys, made)
+        journal.finish(keys, provenance)
 
 
 def scoring_temperature(settings: StepSettings, role: str) -> float:
@@ -110,8 +110,8 @@ def scoring_temperature(settings: StepSettings, role: str) -> float:
 
 def read_questions(path: Path) -> list[dict[str, Any]]:
     """The questions' columns that prompts need."""
-    wanted = ["question", "answer", "answer_kind", "solution"]
-    return store.read_table(path, tables.QUESTIONS, wanted).to_pylist()
+    columns = ["question", "answer", "answer_kind", "solution"]
+    return store.read_table(path, tables.QUESTIONS, columns).to_pylist()
 
 
 def trace_keys(traces: Path, questions: Mapping[str, Any]) -> list[tuple[str, int]]:

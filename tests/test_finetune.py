@@ -205,7 +205,10 @@ def test_mean_response_tokens_are_counted_in_the_rows(base, write_rows, tokenize
         ({"weight": -1.0}, "row 1 .* needs a finite weight"),
         ({"n_prompt_tokens": 0}, "row 1 .* at least one prompt and response token"),
         ({"n_prompt_tokens": 9, "token_ids": [1] * 9}, "row 1 .* response token"),
-        ({"token_ids": [1, 2, 3, 4000], "n_prompt_tokens": 1}, "another tokenizer"),
+        (
+            {"token_ids": [1, 2, 3, 4000], "n_prompt_tokens": 1},
+            "tokenize the rows with the base",
+        ),
     ],
 )
 def test_names_the_row_that_cannot_be_learned(

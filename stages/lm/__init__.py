@@ -1,4 +1,4 @@
-"""Language models by number: token ids in, log-probs and gradients out.
+"""Language models on token ids: packing, attention, log-probs, loss, trainer.
 
-Knows no question, no prompt, and no file beyond checkpoints.
+Nothing here knows questions, prompts, or files other than checkpoints.
 """

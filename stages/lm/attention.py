@@ -1,8 +1,8 @@
-"""The one attention function: causal within a row, blind across rows.
+"""Attention over packed rows: causal within a row, none across rows.
 
-Rows of a bin lie one after the other in a single sequence. transformers' own ways to say so fail
-silently when an argument is left at its default; this function is told the boundaries explicitly
-and refuses to run without them.
+The rows of a bin are concatenated into one sequence. transformers' own packing arguments fail
+silently when one is left at its default; this function takes the row boundaries explicitly and
+raises without them.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "packed"
 
-# Rows of at most this many tokens are padded to a common length and attended to in one call where
-# that adds at most this share of tokens; longer rows gain nothing from company.
+# Rows of at most this many tokens are padded to a common length and share a call if that adds at
+# most this share of tokens; longer rows gain nothing from batching.
 SHORT_ROW = 512
 MAX_PADDING = 0.1
 # Queries worked on at a time where scores have to be masked or capped in the open.
@@ -28,12 +28,12 @@ QUERY_BLOCK = 512
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows of a bin begin and end.
+    """Row boundaries of a bin.
 
     Attributes
     ----------
     lengths : tuple of int
-        Tokens of each row, in the order in which they lie.
+        Tokens of each row, in order.
     device : torch.device
         Where the bin's tensors are.
     """

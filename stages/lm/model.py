@@ -1,4 +1,4 @@
-"""A causal language model that takes packed bins: from a Hugging Face checkpoint, untouched."""
+"""A Hugging Face causal language model, called with packed bins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Bin:
     layout : attention.Layout
         Boundaries of the rows.
     positions : int64 [P]
-        Places in the sequence whose successor is predicted, row by row.
+        Positions in the sequence whose successor is predicted, row by row.
     targets : int64 [P]
         The successors.
     counts : tuple of int
@@ -46,14 +46,14 @@ class Bin:
 def make_bin(
     rows: Sequence[np.ndarray], n_context: Sequence[int], device: torch.device | str = "cpu"
 ) -> Bin:
-    """Lay rows one after the other.
+    """Concatenate rows into a bin.
 
     Parameters
     ----------
     rows : sequence of int arrays
         Token ids of each row.
     n_context : sequence of int
-        Leading tokens of each row that are given, not predicted; at least 1.
+        Leading tokens of each row that are not predicted; at least 1.
 
     Raises
     ------
@@ -61,9 +61,9 @@ def make_bin(
         If a row has no context, or fewer tokens than context.
     """
     lengths = tuple(len(row) for row in rows)
-    for length, given in zip(lengths, n_context, strict=True):
-        if not 1 <= given <= length:
-            raise ValueError(f"a row of {length} tokens cannot have {given} tokens of context")
+    for length, context in zip(lengths, n_context, strict=True):
+        if not 1 <= context <= length:
+            raise ValueError(f"a row of {length} tokens cannot have {context} tokens of context")
     ids = torch.from_numpy(np.concatenate(rows).astype(np.int64))
     starts = np.cumsum((0, *lengths[:-1]))
     positions = torch.from_numpy(

@@ -1,4 +1,4 @@
-"""AdamW for parameters that are kept in bfloat16 alone."""
+"""AdamW for parameters stored in bfloat16 only."""
 
 from collections.abc import Iterable
 from typing import Any

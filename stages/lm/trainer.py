@@ -2,10 +2,10 @@
 
     loss of one optimizer step = 1 / (B · L̄) · Σ_i w_i Σ_t −log p(token_{i,t})
 
-The gradient of a step is a function of its rows and nothing else: neither packing, nor the size of
-a micro-batch, nor the number of processes enters it. Parameters live in `master_dtype` (what AdamW
-updates), computing happens in `dtype`. Where the two differ or several processes take part, torch's
-`fully_shard` (FSDP2) does both the sharding and the casting; one process with one dtype needs none.
+The gradient of a step depends on its rows only, not on packing, micro-batches or the number of
+processes. Parameters are stored in `master_dtype` (what AdamW updates) and computed with in
+`dtype`. Where the two differ or several processes take part, torch's `fully_shard` (FSDP2) shards
+and casts; one process with one dtype needs neither. Adapters are replicated instead of sharded.
 """
 
 import json
@@ -159,7 +159,7 @@ class Trainer:
             optimizer: torch.optim.Optimizer = RoundingAdamW(groups, **usual, seed=seed)
         else:
             optimizer = torch.optim.AdamW(groups, **usual, fused=True)
-        for p in parameters:  # made now, so that a checkpoint can be read into them
+        for p in parameters:  # allocated now, so that a checkpoint can be read into them
             optimizer.state[p] = {
                 "step": torch.zeros((), dtype=torch.float32, device=self.state.device),
                 "exp_avg": torch.zeros_like(p),
@@ -335,15 +335,15 @@ class Trainer:
         self.state.wait_for_everyone()
 
     def resume(self) -> None:
-        """Take up the newest checkpoint, if there is one."""
+        """Continue from the newest checkpoint, if any."""
         import torch.distributed.checkpoint as dcp
 
-        found = sorted(self.checkpoints.glob("step-*"), key=lambda p: int(p.name.split("-")[1]))
-        if not found:
+        saved = sorted(self.checkpoints.glob("step-*"), key=lambda p: int(p.name.split("-")[1]))
+        if not saved:
             return
         with _one_process_is_fine():
-            dcp.load(self._tensors(), checkpoint_id=found[-1])
-        progress = json.loads((found[-1] / "progress.json").read_text())
+            dcp.load(self._tensors(), checkpoint_id=saved[-1])
+        progress = json.loads((saved[-1] / "progress.json").read_text())
         self.step, self.log = progress["step"], progress["log"]
         for state in self.optimizer.state.values():
             state["step"].fill_(self.step)
