@@ -169,7 +169,7 @@ def test_a_killed_step_goes_on_where_it_stood(given, tmp_path):
         (question("x", None, "code"), "no tests"),
         (question("x", None, "code", tests="{"), "no JSON"),
         (question("x", None, "code", tests='{"kind": "stdin"}'), "inputs and outputs"),
-        (question("x", "Q", "choice"), "no letter"),
+        (question("x", "Q", "choice"), "not a letter"),
         (question("x", None, "choice"), "no reference answer"),
         (question("x", "1", "math", tests='{"kind": "math", "unit": 1, "x": 2}'), "unknown"),
     ],

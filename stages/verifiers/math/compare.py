@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from stages.verifiers.math import latex, quantities, units
-from stages.verifiers.text import is_nested_deeper, last_box, stated_answer
+from stages.verifiers.patterns import encodable, pattern
+from stages.verifiers.text import emphasized_value, is_nested_deeper, last_box, stated_answer
 
 MAX_TEXT = 16384
 MAX_CANDIDATE = 4096
@@ -27,6 +28,7 @@ _BINOMIAL = re.compile(r"\\binom\s*\{?\s*([0-9]+)")
 _OPERATOR = re.compile(r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap)(?![A-Za-z])")
 _BASE = re.compile(r"\(?([0-9A-Za-z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{\s*)?([0-9]{1,2})[\s}]*")
 _MODULUS = re.compile(r"\s*\(?\s*\\(?:pmod|bmod|mod)\s*\{?\s*([0-9]+)\s*\}?\s*\)?\s*$")
+_WORD = pattern(r"[A-Za-z]{2,}")
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-4])\s*:\s*([0-5][0-9])")
 
 
@@ -114,15 +116,30 @@ def with_unit(gold: str, unit: str | None) -> str:
 
 def extract(section: str) -> str | None:
     """The final answer of a solution section: its last box, else what it states as the answer."""
-    box = last_box(section)
-    return box if box is not None else stated_answer(section)
+    if (box := last_box(section)) is not None:
+        return box
+    if (stated := stated_answer(section)) is not None:
+        return _value_of(stated)
+    return emphasized_value(section)
+
+
+def _value_of(stated: str) -> str:
+    """A statement without the remark after it: ``96 apples, in all`` and ``1/4, or 25%``."""
+    value, comma, rest = stated.partition(", ")
+    if not comma or not _WORD.match(rest):
+        return stated
+    if rest.startswith("or "):
+        one, other = (quantities.read_number(latex.clean(side)) for side in (value, rest[3:]))
+        return value if one and other and quantities.same_number(one, other) else stated
+    return stated if rest.startswith("and ") else value
 
 
 @lru_cache(maxsize=16384)
 def candidate(text: str) -> Candidate:
     """Bring an answer into the forms that it is compared in."""
-    cleaned = latex.clean(text)
+    cleaned = latex.clean(encodable(text))
     core, unit = units.split_unit(cleaned)
+    core = core.replace("°", "").replace("\\$", "")
     return Candidate(cleaned, latex.compact(core), core, unit)
 
 
@@ -152,9 +169,9 @@ def decide(golds: Sequence[str], answer: str, rules: Rules) -> tuple[bool, str] 
 
 
 def _decide_one(gold: Candidate, answer: Candidate, rules: Rules) -> tuple[bool, str] | None:
-    if (scale := _scale(gold.unit, answer.unit)) is None:
+    if (conversion := units.convert(gold.unit, answer.unit)) is None:
         return False, "another unit"
-    if scale == 1 and gold.compact == answer.compact and answer.compact:
+    if conversion == (1, 0) and gold.compact == answer.compact and answer.compact:
         return True, "same spelling"
     if latex.is_plain_text(gold.cleaned):
         same = latex.words(gold.cleaned) == latex.words(answer.cleaned)
@@ -165,12 +182,12 @@ def _decide_one(gold: Candidate, answer: Candidate, rules: Rules) -> tuple[bool,
     if _is_too_long_for_numbers(answer.core):
         return None
     gold_value, value = quantities.read_structure(gold.core), quantities.read_structure(answer.core)
-    if scale != 1:
+    if conversion != (1, 0):
         if not (
             isinstance(value, quantities.Quantity) and isinstance(gold_value, quantities.Quantity)
         ):
             return False, "another unit"
-        value = replace(value, value=value.value * scale, places=None)
+        value = replace(value, value=value.value * conversion[0] + conversion[1], places=None)
     if gold_value is None or value is None:
         return None
     if rules.ordered and not isinstance(gold_value, quantities.Quantity):
@@ -181,13 +198,6 @@ def _decide_one(gold: Candidate, answer: Candidate, rules: Rules) -> tuple[bool,
     if quantities.is_number_list(gold_value) and quantities.is_number_list(value):
         return False, "different numbers"
     return None
-
-
-def _scale(gold: units.Unit | None, unit: units.Unit | None) -> Fraction | None:
-    """Factor from the answer's unit to the gold's; None if they measure different things."""
-    if gold is None or unit is None or gold == unit:
-        return Fraction(1)
-    return unit.factor / gold.factor if gold.dimension == unit.dimension else None
 
 
 def _decide_bases(gold: str, answer: str) -> tuple[bool, str] | None:

@@ -19,7 +19,6 @@ _CHARACTERS = str.maketrans(
         **{"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
         **{"²": "^2", "³": "^3", "°": r"^\circ ", "…": r"\ldots ", "ℝ": r"\mathbb{R}"},
         **{"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"},
-        **dict.fromkeys("€£¥₹", ""),
     }
 )
 _TEXT_COMMANDS = r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|mbox|mathrm|mathsf|mathtt|emph)"
@@ -36,7 +35,7 @@ _REWRITES = tuple(
         ),
         (r"\\(?:boxed|fbox)(?![A-Za-z])\s*", ""),
         (r"\$\s*,\s*\$", ", "),
-        (r"\\\$|\$|(?<!\\)\\[()]|(?<!\\)\\[\[\]]", ""),
+        (r"(?<!\\)(?:\$|\\[()\[\]])", ""),
         (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
         (rf"\\!\s*|\\(?:{_SIZES}|limits|strut|mathstrut)(?![A-Za-z])", ""),
         (r"\\(?:(?:text)?color|[hv]?phantom|[hv]space\*?)\s*\{[^{}]*\}", ""),
@@ -95,7 +94,14 @@ _SCIENTIFIC = re.compile(
 _REPEATING = re.compile(
     r"(?<![0-9.])([0-9]{0,32})\.([0-9]{0,32})\\(?:overline|bar|dot)\s*\{?\s*([0-9]{1,32})\s*\}?"
 )
-_LARGE = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_LARGE = {
+    "dozen": r"\cdot 12",
+    "hundred": r"\times 10^{2}",
+    "thousand": r"\times 10^{3}",
+    "million": r"\times 10^{6}",
+    "billion": r"\times 10^{9}",
+    "trillion": r"\times 10^{12}",
+}
 _LARGE_NUMBER = re.compile(
     rf"(?<=[0-9])\s*(\\text\{{)?\s*({'|'.join(_LARGE)})(?![A-Za-z])\s*(\}})?"
 )
@@ -113,7 +119,7 @@ def clean(text: str) -> str:
 
     Thousands separators go only where the digits are grouped in threes outside of brackets
     (``1,3`` and ``(1,234)`` keep their comma); degrees become radians inside trigonometric
-    functions and are dropped elsewhere; ``1.5e3`` becomes a power of ten.
+    functions and ``°`` elsewhere; ``1.5e3`` becomes a power of ten.
     """
     text = " ".join(text.translate(_CHARACTERS).split())
     while text.endswith("\\\\"):
@@ -136,9 +142,9 @@ def clean(text: str) -> str:
 
 
 def _power_of_ten(match: re.Match[str]) -> str:
-    """A word such as million; more text may follow it."""
+    """A factor for a word such as million; more text may follow it."""
     wrapped, word, closed = match.groups()
-    return rf" \times 10^{{{_LARGE[word]}}}" + (
+    return f" {_LARGE[word]}" + (
         r"\text{" if wrapped and not closed else "}" if closed and not wrapped else ""
     )
 
@@ -158,7 +164,7 @@ def _without_degrees(text: str) -> str:
         return text
     if _TRIGONOMETRIC.search(text):
         return _DEGREES.sub(r"{(\\frac{\1 \\pi}{180})}", text)
-    return _CIRC.sub("", text)
+    return _CIRC.sub("°", text)
 
 
 def _without_outer_brackets(text: str) -> str:

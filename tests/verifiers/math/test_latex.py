@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.verifiers.math import latex, quantities, units
+from stages.verifiers.math import compare, latex, quantities, units
 
 
 def number(text: str) -> quantities.Quantity | None:
-    return quantities.read_number(latex.clean(text))
+    return quantities.read_number(compare.candidate(text).core)
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_percentages_are_interchangeable():
         ("10 cm", "10", True),
         (r"10\text{ cm}^2", "10", True),
         (r"10 \mathrm{km/h}", "10", True),
-        ("5 red apples", "5", False),
+        ("5 red apples", "5", True),
         ("10 m", "10", True),
         (r"3\sqrt{2} \text{ miles per hour}", r"3\sqrt{2}", True),
         (r"9.8\,\frac{\text{m}}{\text{s}^2}", "9.8", True),
-        (r"9.8\ \mathrm{m\,s^{-2}}", "9.8", False),
-        (r"\text{15 apples}", "15", False),
+        (r"9.8\ \mathrm{m\,s^{-2}}", "9.8", True),
+        (r"\text{15 apples}", "15", True),
         (r"8:00\text{ a.m.}", "8:00", True),
         ("2s", "2s", False),
         ("3x", "3x", False),
