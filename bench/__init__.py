@@ -6,6 +6,8 @@ Absolute times mean little on a shared machine; nothing here is asserted, and CI
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import stages  # noqa: F401  # sets the policy of waiting threads before torch is imported
+
 
 @dataclass(frozen=True)
 class Line:
