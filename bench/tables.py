@@ -88,7 +88,10 @@ def measure(args: argparse.Namespace, folder: Path) -> Iterator[Line]:
             if version and questions not in args.baseline_questions:
                 continue
             for step in STEPS:
-                yield line(step, version, questions, *run(step, root, data, folder / "tokenizer"))
+                out = data / f"out-{version or 'now'}"
+                out.mkdir(exist_ok=True)
+                figures = run(step, root, data, out, folder / "tokenizer")
+                yield line(step, version, questions, *figures)
 
 
 def line(step: str, version: str, questions: int, seconds: float, cpu: float, mb: float) -> Line:
@@ -103,7 +106,9 @@ def line(step: str, version: str, questions: int, seconds: float, cpu: float, mb
     )
 
 
-def run(step: str, root: Path, data: Path, tokenizer: Path) -> tuple[float, float, float]:
+def run(
+    step: str, root: Path, data: Path, out: Path, tokenizer: Path
+) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak resident MB of a step."""
     flags = {
         "weights": "questions traces prior posterior verdicts",
@@ -113,12 +118,13 @@ def run(step: str, root: Path, data: Path, tokenizer: Path) -> tuple[float, floa
     command = [sys.executable, "-m", f"stages.{module}", "--settings", json.dumps(settings)]
     for name in flags[module].split():
         path = data / name if (data / name).is_dir() else data / f"{name}.parquet"
+        path = out / "weights.parquet" if name == "weights" else path
         command += [f"--{name}", str(path)]
     if step == "weights":
-        command += ["--out", str(data / "weights.parquet"), "--summary", str(data / "weights.json")]
-        command += ["--by-question", str(data / "diagnostics.parquet")]
+        command += ["--out", str(out / "weights.parquet"), "--summary", str(out / "weights.json")]
+        command += ["--by-question", str(out / "diagnostics.parquet")]
     else:
-        command += ["--tokenizer", str(tokenizer), "--out", str(data / "rows.parquet")]
+        command += ["--tokenizer", str(tokenizer), "--out", str(out / "rows.parquet")]
     started = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE

@@ -190,6 +190,7 @@ def round_section(
         "panels": place(panels, name, figures_by_id),
         "weight_panel": f"{name}-weight" if weighed is not None else None,
         "weight_colours": {bar.name: bar.marker.color for bar in weighed.data} if weighed else {},
+        "estimators": content.estimators(summary),
         "counts": content.counts(summary),
     }
 

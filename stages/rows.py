@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stages import prompts
@@ -27,6 +28,7 @@ from stages.artifacts.tables import Table
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
+from stages.running.ahead import ahead
 from stages.weighting.estimators import Method
 
 Tokens = NDArray[np.int32]
@@ -101,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         store.write_table(
             args.out,
             tables.ROWS,
-            pieces(itertools.chain([first], rows)),
+            ahead(pieces(itertools.chain([first], rows))),
             lambda: command.provenance(
                 "rows",
                 settings,
@@ -148,9 +150,9 @@ def teacher_rows(
 ) -> Iterator[Row]:
     """Rows of the teacher's traces with this weight, or with the one in `others`; none of 0."""
     for batch in store.iter_batches(questions, tables.QUESTIONS, rows=ROWS_READ):
-        for question in batch.to_pylist():
+        for question in batch.filter(pc.is_valid(batch["trace"])).to_pylist():
             row_weight = others.get(question["question_id"], weight)
-            if question["trace"] is not None and row_weight > 0:
+            if row_weight > 0:
                 yield maker.teacher(question, row_weight)
 
 
@@ -184,7 +186,7 @@ def collect(
 def take(path: Path, table: Table, text: str, keys: list[Key], spill: "Spill") -> None:
     """Put the rows of these keys into the spill file."""
     wanted = set(keys)
-    for batch in store.iter_batches(path, table, ["token_ids", text], ROWS_READ):
+    for batch in ahead(store.iter_batches(path, table, ["token_ids", text], ROWS_READ)):
         columns = [batch[name].to_pylist() for name in table.key]
         batch_keys = list(zip(*columns, strict=True))
         chosen = [i for i, key in enumerate(batch_keys) if key in wanted]

@@ -118,6 +118,17 @@ def trace_tables(folder):
         {
             "counts": {"questions": QUESTIONS, "traces": 4 * QUESTIONS, "excluded": {"open": 3961}},
             "shares": {"correct": 0.375, "closed": 0.9, "too_long": 0.0, "leaking": 0.031},
+            "estimators": [
+                {
+                    "ratio": "full",
+                    "answer": "accuracy",
+                    "effective_sample_size": 1.037,
+                    "pareto_k": None,
+                    "rank_agreement": -0.125,
+                    "same_choice": 0.413,
+                    "chosen_accuracy": 0.5,
+                }
+            ],
             "bounds": [
                 {
                     "k": k,
@@ -391,3 +402,10 @@ def test_high_rates_are_said_before_the_table_each_in_one_sentence(experiment):
         "Samples that were cut at the token limit: initial on Held-out questions 50.0 %, "
         "initial on MATH500 50.0 %."
     )
+
+
+def test_figures_of_estimators_are_shown_rounded_and_a_missing_one_as_a_dash(experiment):
+    page = experiment / "report.html"
+    text = re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8"))
+    row = re.search(r"full\s+accuracy\s+1\.04\s+–\s+−0\.12\s+41\.3\s+50\.0", text)
+    assert row is not None

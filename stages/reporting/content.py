@@ -318,6 +318,7 @@ COUNTS = {
     "questions_verified_by_likelihood": "unverifiable questions, weighted by likelihood",
     "questions_without_selected_trace": "questions without a selected trace",
     "teacher_stands_in": "of them, replaced by the teacher's trace",
+    "best_by_likelihood_stands_in": "questions with their best trace by likelihood instead",
     "questions_dropped": "of them dropped",
     "selected_traces": "selected traces",
     "rows_with_sampled_answer": "of them with the first correct answer sampled",
@@ -347,3 +348,23 @@ def counts(summary: Mapping[str, Any]) -> list[tuple[str, int]]:
     excluded = values.get("excluded", {})
     listed = [(words, values[name]) for name, words in COUNTS.items() if name in values]
     return listed + [(f"excluded: {why.replace('_', ' ')}", n) for why, n in excluded.items()]
+
+
+def estimators(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Rows of the table of estimators of weights.json: names and figures as shown."""
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+    return [
+        {
+            "ratio": row["ratio"].replace("_", " "),
+            "answer": row["answer"].replace("_", " "),
+            "effective_sample_size": number(row["effective_sample_size"]),
+            "pareto_k": number(row["pareto_k"]),
+            "rank_agreement": number(row["rank_agreement"]),
+            "same_choice": percent(row["same_choice"]),
+            "chosen_accuracy": percent(row["chosen_accuracy"]),
+        }
+        for row in summary.get("estimators", [])
+    ]
