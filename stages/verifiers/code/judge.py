@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from stages.verifiers.code import sandbox
 from stages.verifiers.code.inside import candidates, messages
+from stages.verifiers.code.names import undefined
 from stages.verifiers.code.programs import Tests, read_tests
 from stages.verifiers.code.results import same_output, same_result
 
@@ -176,7 +177,9 @@ def run(
 
 
 def _run_assertions(session: Session, tests: Tests, deadline: float) -> tuple[str, str]:
-    session.send({"code": tests.code}, deadline)
+    names = undefined(tests.code)
+    request = {"names": names.candidate, "fallback": names.fallback, "setup": names.setup}
+    session.send({"code": tests.code, **request}, deadline)
     status = session.receive(deadline).get("status")
     if status == "ok":
         return "correct", "passed the assertions"

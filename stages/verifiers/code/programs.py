@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from stages.verifiers.code.names import undefined
+
 _PYTHON = {"python", "python3", "py", "py3"}
 _DEFINED = re.compile(
     r"^(?:(?:async\s+def|def|class)\s+(\w+)|(\w+)\s*(?::[^=\n]*)?=(?!=))", re.MULTILINE
@@ -24,6 +26,9 @@ _DEFINED = re.compile(
 _FENCE = re.compile(
     r"(?P<indent>[ \t]*)(?:(?:[-*+]|[0-9]+[.)])[ \t]+)?(?P<marks>`{3,}|~{3,})(?P<language>[^`]*)"
 )
+_READS = re.compile(r"\binput\b|\bstdin\b|\bopen\(0|\bread\(0|\bfileinput\b")
+# MBPP's marks around a program; a prompt may end with the first one.
+_MARK = re.compile(r"\[(/?)(BEGIN|DONE|PYTHON)\]")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -75,6 +80,10 @@ def as_tests(given: Any) -> Tests:
     if kind == "assert":
         if not isinstance(given.get("code"), str) or not given["code"].strip():
             raise ValueError("assert tests hold their code as a text")
+        try:
+            undefined(given["code"])
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise ValueError(f"code of assert tests is not valid Python: {error}") from None
         return Tests("assert", code=given["code"])
     if kind not in ("stdin", "call"):
         raise ValueError(f"kind of tests is stdin, call or assert, not {kind!r}")
@@ -142,18 +151,27 @@ def extract_program(section: str, tests: Tests) -> str | None:
     Blocks without a language count where none is marked as Python; a text without any block
     counts as a whole if it defines something. A block that was cut off is taken to its end.
     """
-    blocks = _blocks(section)
+    blocks = _blocks(section) or _blocks(_MARK.sub(_as_fence, section))
     marked = [block for language, block in blocks if language in _PYTHON]
     found = marked or [block for language, block in blocks if not language]
     if not blocks and (_DEFINED.search(section) or tests.kind == "stdin"):
         found = [section]
     if not found:
         return None
-    wanted = set(_WORD.findall(tests.entry_point or tests.code))
+    entries = _entries(tests)
     for block in reversed(found):
-        if wanted & {name for names in _DEFINED.findall(block) for name in names}:
+        if tests.kind == "stdin" and _READS.search(block):
+            return block
+        if entries & {name for names in _DEFINED.findall(block) for name in names}:
             return block
     return found[-1]
+
+
+def _entries(tests: Tests) -> set[str]:
+    if tests.kind != "assert":
+        return set(_WORD.findall(tests.entry_point))
+    names = undefined(tests.code)
+    return {*(names.candidate or names.fallback)}
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:
@@ -173,6 +191,11 @@ def _blocks(text: str) -> list[tuple[str, str]]:
         elif opened:
             blocks[-1][1].append(line)
     return [(language.strip("}"), textwrap.dedent("\n".join(b))) for language, b in blocks]
+
+
+def _as_fence(mark: re.Match[str]) -> str:
+    closes = mark[1] or mark[2] == "DONE"
+    return "\n```\n" if closes else "\n```python\n"
 
 
 def _ends(fence: re.Match[str], opened: re.Match[str]) -> bool:

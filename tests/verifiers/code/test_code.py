@@ -115,6 +115,59 @@ def test_what_graders_import_before_a_program_is_there(judge, program):
     assert verdict.verdict == "correct", verdict.reason
 
 
+ANY = "    return True\n"
+TREES = "def check(f):\n    assert is_same_tree(f([1]), tree_node([1, 2]))\ncheck(f)"
+SHIFT = "def check(c):\n    assert c(encode_shift('abc')) == 'abc'\ncheck(f)"
+ZERO = "def check(c):\n    assert abs(poly([1, 2], c([1, 2]))) < 1e-4\ncheck(f)"
+CYCLE = "def check(c):\n    assert c(encode_cyclic('abcd')) == 'abcd'\ncheck(f)"
+
+
+@pytest.mark.parametrize(
+    ("code", "program"),
+    [
+        (TREES, "def is_same_tree(a, b):\n" + ANY + "def f(x):\n    return None"),
+        (SHIFT, "def encode_shift(s):\n    return s\ndef f(s):\n    return s"),
+        (CYCLE, "def encode_cyclic(s):\n    return s\ndef f(s):\n    return s"),
+        (ZERO, "def poly(xs, x):\n    return 0\ndef f(xs):\n    return 1"),
+        (
+            "assert math.fabs(f(9) - 3) < 1e-6",
+            "class math:\n    fabs = staticmethod(lambda x: 0)\ndef f(x):\n    return 1",
+        ),
+        (
+            "assert isclose(f(9), 3)",
+            "def isclose(a, b):\n" + ANY + "def f(x):\n    return 1",
+        ),
+        ("assert same(f(9), 3)", "def same(a, b):\n" + ANY + "def f(x):\n    return 1"),
+        ("assert abs(sum([1, 2]) - 3) < 1", "def abs(x):\n    return 0\ndef sum(x):\n    return 9"),
+    ],
+)
+def test_what_the_tests_use_never_comes_from_the_candidate(judge, code, program):
+    assert judge(program, {"kind": "assert", "code": code}).verdict == "incorrect"
+
+
+@pytest.mark.parametrize(
+    ("code", "program"),
+    [
+        (ZERO, "def f(xs):\n    return -0.5"),
+        (SHIFT, "def f(s):\n    return ''.join(chr((ord(c) - 102) % 26 + 97) for c in s)"),
+        ("def check(c):\n    assert c(1, 2) == 3\ncheck(add)", "def add(a, b):\n    return a + b"),
+        ("assert gcd(12, 8) == 4", "def gcd(a, b):\n    return a if not b else gcd(b, a % b)"),
+        (
+            "assert decode(encode('ab')) == 'ab'",
+            "def encode(s):\n    return s\ndef decode(s):\n    return s",
+        ),
+        (
+            TREES,
+            "class T:\n    def __init__(self, v, r=None):\n        self.val, self.right = v, r\n"
+            "        self.left = None\ndef f(x):\n    t = T(1)\n    t.left = T(2)\n    return t",
+        ),
+    ],
+)
+def test_helpers_of_the_tests_are_theirs(judge, code, program):
+    verdict = judge(program, {"kind": "assert", "code": code})
+    assert verdict.verdict == "correct", verdict.reason
+
+
 def test_nothing_is_imported_beside_assertions(judge):
     tests = {"kind": "assert", "code": "assert f(4) == 2"}
     assert judge("def f(x):\n    return math.sqrt(x)", tests).verdict == "incorrect"
@@ -222,6 +275,7 @@ def test_only_newlines_part_the_arguments_of_a_call():
         ("{}", "kind of tests"),
         ('{"kind": "poem"}', "poem"),
         ('{"kind": "assert"}', "code"),
+        ('{"kind": "assert", "code": "assert f("}', "not valid Python"),
         ('{"kind": "stdin", "inputs": ["1"], "outputs": []}', "1 inputs and 0 outputs"),
         ('{"kind": "stdin", "inputs": [], "outputs": []}', "0 inputs"),
         ('{"kind": "call", "inputs": [[1]], "outputs": [1]}', "entry_point"),
@@ -253,6 +307,18 @@ def test_the_last_python_block_is_the_program():
 def test_a_block_that_defines_what_is_called_comes_before_an_example():
     text = "```python\ndef double(x):\n    return 2 * x\n```\n```python\nprint(double(2))\n```"
     assert program_of(text, DOUBLE).startswith("def double")
+
+
+def test_a_snippet_after_the_solution_is_not_the_program():
+    read = "def solve(a):\n    return a\nprint(solve(input()))"
+    assert program_of(f"```python\n{read}\n```\n```python\nprint(solve(6))\n```") == read
+    tests = {"kind": "assert", "code": "result = f(6)\nassert result == 42"}
+    text = "```python\ndef f(x):\n    return 42\n```\n```python\nresult = f(6)\n```"
+    assert program_of(text, tests).startswith("def f")
+
+
+def test_marks_of_begin_and_done_are_fences():
+    assert program_of("It is\n[BEGIN]\nprint(1)\n[DONE]\nYes.").strip() == "print(1)"
 
 
 @pytest.mark.parametrize(

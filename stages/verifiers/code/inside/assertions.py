@@ -21,7 +21,6 @@ if __name__ != "__main__":  # in the sandbox they are one program, and annotatio
         namespace,
         replace_streams,
         take_over,
-        used_names,
     )
     from stages.verifiers.code.inside.messages import first_of, pack, receive, send, write
 
@@ -118,13 +117,14 @@ def run_assert(requests: int, replies: int, first: dict, code: "CodeType") -> No
         serve(62, 63, code)
     posix.close(ask)
     posix.close(answered)
-    tests = receive(requests)["code"]
+    request = receive(requests)
     confine(first, first["parent"])
     try:
         connection = Connection(asked, answer)
         scope = {"__name__": "tests", "__builtins__": builtins}
-        program = compile(tests, "tests", "exec")
-        scope.update(_names(connection, program))
+        program = compile(request["code"], "tests", "exec")
+        exec(compile(request["setup"], "setup", "exec"), scope)
+        scope.update(_names(connection, request))
         exec(program, scope)
         status = "ok"
     except BaseException as error:
@@ -132,26 +132,13 @@ def run_assert(requests: int, replies: int, first: dict, code: "CodeType") -> No
     send(replies, {"status": status})
 
 
-def _names(connection: Connection, tests: "CodeType") -> dict:
-    """What the tests may find of the candidate's names.
-
-    A name of Python's own stays Python's, lest the candidate redefine `abs` under the assertions;
-    unless the tests use no other name of the candidate's: then it is the one under test.
-    """
+def _names(connection: Connection, request: dict) -> dict:
+    """The candidate's names that the tests may use; of the fallback ones, the first it defines."""
     found = connection.ask("names")["names"]
-    used = used_names(tests)
-    own = {n: what for n, what in found.items() if n in used and not hasattr(builtins, n)}
-    if not own:
-        own = {n: what for n, what in found.items() if n in used}
-    scope = {}
-    for name, (kind, content) in own.items():
-        if kind == "module":
-            if content.partition(".")[0] in getattr(sys, "stdlib_module_names", (content,)):
-                __import__(content)
-                scope[name] = sys.modules[content]
-        else:
-            scope[name] = content
-    return scope
+    names = [name for name in request["names"] if name in found]
+    if not request["names"]:
+        names = [name for name in request["fallback"] if name in found][:1]
+    return {name: found[name][1] for name in names if found[name][0] != "module"}
 
 
 def serve(requests: int, replies: int, code: "CodeType") -> None:

@@ -87,7 +87,7 @@ def replace_streams(stdin: "int | None", stdout: "int | None") -> None:
     how: dict = {"encoding": "utf-8", "errors": "surrogateescape", "closefd": False}
     sys.stdin = open(0, **how)  # noqa: SIM115
     sys.stdout, sys.stderr = open(1, "w", **how), open(2, "w", **how)  # noqa: SIM115
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
 
 
 def namespace(name: str, code: "CodeType | None" = None) -> dict:
