@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from stages.verifiers.math import latex, quantities, units
+from stages.verifiers.math import latex, numerals, quantities, units
 from stages.verifiers.patterns import encodable, pattern
 from stages.verifiers.text import emphasized_value, is_nested_deeper, last_box, stated_answer
 
@@ -28,6 +28,11 @@ _BINOMIAL = re.compile(r"\\binom\s*\{?\s*([0-9]+)")
 _OPERATOR = re.compile(r"\\(?:sum|prod|i*int|oint|lim|bigcup|bigcap)(?![A-Za-z])")
 _BASE = re.compile(r"\(?([0-9A-Za-z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{\s*)?([0-9]{1,2})[\s}]*")
 _MODULUS = re.compile(r"\s*\(?\s*\\(?:pmod|bmod|mod)\s*\{?\s*([0-9]+)\s*\}?\s*\)?\s*$")
+_REMARK = pattern(
+    r"(.*[^\s,(].*?)(?:[,;(]\s*\(?\s*(?:\\text\s*\{\s*(?:where|for|with)\s*\}\s*)?"
+    r"[A-Za-z](?:\s*,\s*[A-Za-z])*\s*\\in\s*\\?(?:mathbb\s*\{?\s*)?[ZNRQC]\s*\}?[\s^+*0-9{}]*\)?"
+    r"|,?\s*\\text\s*\{,?\s*(?:where|for any|for all|for some|with)\b.*)"
+)
 _WORD = pattern(r"[A-Za-z]{2,}")
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-4])\s*:\s*([0-5][0-9])")
 
@@ -138,9 +143,16 @@ def _value_of(stated: str) -> str:
 def candidate(text: str) -> Candidate:
     """Bring an answer into the forms that it is compared in."""
     cleaned = latex.clean(encodable(text))
-    core, unit = units.split_unit(cleaned)
+    value = numerals.read(cleaned)
+    core, unit = units.split_unit(str(value) if value is not None else _without_remark(cleaned))
     core = core.replace("°", "").replace("\\$", "")
     return Candidate(cleaned, latex.compact(core), core, unit)
+
+
+def _without_remark(cleaned: str) -> str:
+    r"""An answer without what it says of its letters: ``6k+1, k \in \mathbb{Z}``."""
+    remark = _REMARK.fullmatch(cleaned)
+    return remark.group(1).strip() if remark else cleaned
 
 
 def decide(golds: Sequence[str], answer: str, rules: Rules) -> tuple[bool, str] | Task:

@@ -24,6 +24,25 @@ _CHARACTERS = str.maketrans(
 _TEXT_COMMANDS = r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|mbox|mathrm|mathsf|mathtt|emph)"
 _LETTER_STYLES = r"\\(?:mathbf|mathit|mathcal|boldsymbol|bm|pmb|underline|uline)"
 _SIZES = "tiny|small|normalsize|large|Large|LARGE|huge|Huge|bf|rm|it|sf|tt|displaystyle|textstyle"
+_GREEK = "alpha|beta|gamma|delta|epsilon|theta|lambda|mu|sigma|phi|omega|pi"
+_FUNCTIONS = "sqrt|ln|log|exp|(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc"
+_PLAIN_NOTATION = (
+    (r"\\operatorname\*?\s*\{\s*([A-Za-z])\s*\}", r"\1"),
+    (rf"\\operatorname\*?\s*\{{\s*({_FUNCTIONS}|cis)\s*\}}", r"\\\1 "),
+    (r"\\(?:text|mathrm)\s*\{\s*cis\s*\}", r"\\cis "),
+    (rf"(?<![A-Za-z\\])({_FUNCTIONS})(?=\s*[(_^])", r"\\\1"),
+    (rf"(?<![A-Za-z\\])({_GREEK})(?![A-Za-z])", r"\\\1 "),
+    (r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
+    (r"(?<=[0-9A-Za-z) ])\*(?=[0-9A-Za-z(\\ ])", r" \\cdot "),
+)
+_SCRIPT = r"(?:\{\s*([0-9A-Za-z]+)\s*\}|([0-9A-Za-z]))"
+_TRANSPOSED = (
+    r"\^\s*(?:\{\s*)?(?:T|\\top|\\intercal|\\mathsf\s*\{T\}|\\mathrm\s*\{T\})(?![A-Za-z])\s*\}?"
+)
+_ARGUMENT = (
+    r"(\\frac\{[^{}]*\}\{[^{}]*\}|(?=\()\([^()]*\)|[0-9.]+(?:\s*\^\s*\{?\s*\\circ\s*\}?)?"
+    r"(?:\s*\\[a-z]+)?|\\[a-z]+|[a-z])"
+)
 # In this order: each pattern sees what the ones before it left.
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
@@ -34,6 +53,20 @@ _REWRITES = tuple(
             " ",
         ),
         (r"\\(?:boxed|fbox)(?![A-Za-z])\s*", ""),
+        *_PLAIN_NOTATION,
+        (r"\\(?:land|lor|wedge|vee)(?![A-Za-z])", ", "),
+        (r"\\(?:hat|vec|mathbf|bm|boldsymbol)\s*\{\s*\\?([ijk])(?:math)?\s*\}", r"\\hat{\1}"),
+        (r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}", r"\\binom{\1}{\2}"),
+        (r"^([^{}]*)\\choose(?![A-Za-z])([^{}]*)$", r"\\binom{\1}{\2}"),
+        (
+            rf"(?:\{{\s*\}})?[_^]\s*{_SCRIPT}\s*(?:C|\\mathrm\s*\{{C\}})\s*_\s*{_SCRIPT}",
+            r"\\binom{\1\2}{\3\4}",
+        ),
+        (r"(?<![\^_}A-Za-z])\{\s*([A-Za-z])\s*\}(?=_)", r"\1"),
+        (r"(?<![A-Za-z\\])([A-Za-z])''(?!')", r"\\grave{\1}"),
+        (r"(?<![A-Za-z\\])([A-Za-z])'(?!')", r"\\acute{\1}"),
+        (rf"(?<![A-Za-z\\])([A-Za-z])\s*{_TRANSPOSED}", r"\\check{\1}"),
+        (rf"\)\s*{_TRANSPOSED}\s*$", ")"),
         (r"\$\s*,\s*\$", ", "),
         (r"(?<!\\)(?:\$|\\[()\[\]])", ""),
         (r"\{\\rm\s+([^{}]*)\}", r"\\text{\1}"),
@@ -72,8 +105,14 @@ _REWRITES = tuple(
         (r"\\frac\s*([0-9A-Za-z])\s*([0-9A-Za-z])", r"\\frac{\1}{\2}"),
         (r"\\frac\s*([0-9A-Za-z])\s*\{", r"\\frac{\1}{"),
         (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),
+        (r"\\frac\s*(\\[A-Za-z]+)(?![A-Za-z{])\s*", r"\\frac{\1}"),
+        (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z]|\\[A-Za-z]+(?![A-Za-z{]))", r"\1{\2}"),
+        (r"\\frac\s*([0-9A-Za-z])\s*(\\[A-Za-z]+)(?![A-Za-z{])", r"\\frac{\1}{\2}"),
         (r"\\sqrt\s*\[\s*\]", r"\\sqrt"),
+        (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"(\\sqrt\s*(?:\[[^\[\]]*\])?)\s*([0-9A-Za-z])", r"\1{\2}"),
+        (r"\^\s*(\\(?:frac\{[^{}]*\}|sqrt)\{[^{}]*\})", r"^{\1}"),
+        (rf"\\cis\s*{_ARGUMENT}", r"(\\cos(\1)+i\\sin(\1))"),
         (r"\\langle(?![A-Za-z])", "("),
         (r"\\rangle(?![A-Za-z])", ")"),
         (r"\*\*", "^"),
@@ -94,6 +133,14 @@ _SCIENTIFIC = re.compile(
 _REPEATING = re.compile(
     r"(?<![0-9.])([0-9]{0,32})\.([0-9]{0,32})\\(?:overline|bar|dot)\s*\{?\s*([0-9]{1,32})\s*\}?"
 )
+_ENDLESS = re.compile(r"(-?)([0-9]{0,32})\.([0-9]{2,32})\s*\\ldots\s*")
+_MEMBER = re.compile(r"([^()\[\]]*\\in(?![A-Za-z])\s*)?(.*)", re.DOTALL)
+_SET_OPERATION = re.compile(r"(\\(?:cup|cap|setminus)(?![A-Za-z])\s*)")
+_TRANSPOSED_MATRIX = re.compile(
+    rf"\\begin\{{([pb]?matrix)\}}([^{{}}]*)\\end\{{\1\}}\s*{_TRANSPOSED}\s*"
+)
+_CASES = re.compile(r"\\begin\{cases\}((?:[^\\]|\\(?!end\{cases\}))*)\\end\{cases\}")
+_CONDITION = re.compile(r"\\text\{\s*(?:if|for|when|where)?\s*([^{}]*?)\s*\}")
 _LARGE = {
     "dozen": r"\cdot 12",
     "hundred": r"\times 10^{2}",
@@ -110,6 +157,7 @@ _SET_BUILDER = re.compile(
 )
 _ONE_CHARACTER_GROUP = re.compile(r"([\^_])\{([0-9A-Za-z])\}")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_ARTICLE = re.compile(r"^(?:an?|the) ")
 _SPACE = re.compile(r"\s+")
 _SPACE_IN_NUMBER = re.compile(r"(?<=[0-9]) (?=[0-9])")
 
@@ -135,6 +183,14 @@ def clean(text: str) -> str:
     text = _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
     text = _LARGE_NUMBER.sub(_power_of_ten, text)
     text = _REPEATING.sub(_fraction, text)
+    if endless := _ENDLESS.fullmatch(text):
+        text = _repeating(*endless.groups()) or text
+    if "[" in text or "]" in text:
+        text = _with_brackets_inwards(text)
+    if transposed := _TRANSPOSED_MATRIX.fullmatch(text):
+        text = _transposed(*transposed.groups())
+    if "cases" in text:
+        text = _CASES.sub(_listed_cases, text)
     if (conditions := _SET_BUILDER.fullmatch(text)) and conditions[1] in conditions[2]:
         text = conditions[2].strip()
     text = re.sub(r"^(?:\\approx|=|\+)\s*", "", text)
@@ -157,6 +213,48 @@ def _fraction(match: re.Match[str]) -> str:
         10 ** len(fixed) * (10 ** len(repeated) - 1)
     )
     return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def _repeating(sign: str, whole: str, places: str) -> str | None:
+    """``0.1666...`` as a fraction, if its last digits repeat twice; else None."""
+    for period in range(1, len(places) // 2 + 1):
+        block, times = places[-period:], 1
+        while places.endswith(block * (times + 1)):
+            times += 1
+        if times >= 2:
+            fixed = places[: len(places) - times * period]
+            return sign + _REPEATING.sub(_fraction, rf"{whole}.{fixed}\overline{{{block}}}")
+    return None
+
+
+def _with_brackets_inwards(text: str) -> str:
+    """``]0,1[`` as ``(0,1)``, each interval of a union by itself."""
+    pieces = _SET_OPERATION.split(text)
+    for number, piece in enumerate(pieces):
+        head, interval = _MEMBER.fullmatch(piece.strip()).groups()
+        if interval[:1] in ("]", "[", "(") and interval[-1:] in ("[", "]", ")") and "," in interval:
+            turned = "(" if interval[0] == "]" else interval[0]
+            closed = ")" if interval[-1] == "[" else interval[-1]
+            pieces[number] = (head or "") + turned + interval[1:-1] + closed
+    return "".join(pieces)
+
+
+def _transposed(kind: str, body: str) -> str:
+    """A matrix that is written out and transposed."""
+    rows = [[entry.strip() for entry in row.split("&")] for row in body.split("\\\\")]
+    if len({len(row) for row in rows}) != 1:
+        return rf"\begin{{{kind}}}{body}\end{{{kind}}}^{{T}}"
+    columns = "\\\\".join("&".join(column) for column in zip(*rows, strict=True))
+    return rf"\begin{{{kind}}}{columns}\end{{{kind}}}"
+
+
+def _listed_cases(match: re.Match[str]) -> str:
+    """A system as a list of its equations; a function by cases with its conditions bare."""
+    rows = [row.strip(" ,;.") for row in match[1].split("\\\\") if row.strip()]
+    if not any("&" in row for row in rows):
+        return ", ".join(rows)
+    cells = [[_CONDITION.sub(r"\1", c).strip(" ,;.") for c in row.split("&")] for row in rows]
+    return r"\begin{cases}" + r"\\".join("&".join(row) for row in cells) + r"\end{cases}"
 
 
 def _without_degrees(text: str) -> str:
@@ -230,12 +328,31 @@ def words(cleaned: str) -> str | None:
     inner = _TEXT.sub(r"\1", cleaned)
     if re.search(r"[0-9\\^_=+*/<>{}|]", inner):
         return None
-    letters = re.sub(r"[\s()\"'.,;:!?]+", " ", inner).strip().casefold()
+    parts = [re.sub(r"[\s()\"'.;:!?]+", " ", part).strip() for part in inner.casefold().split(",")]
+    letters = ", ".join(sorted(_ARTICLE.sub("", part) for part in parts if part))
     return letters if any(c.isalpha() for c in letters) else None
+
+
+def is_word(cleaned: str) -> bool:
+    """Whether bare letters are words (``true``, ``no solution``), not a product (``abc``, ``mgh``).
+
+    A word has three letters, a vowel, and letters out of the order of the alphabet.
+    """
+    runs = cleaned.casefold().split()
+    return (
+        bool(runs)
+        and all(run.isalpha() for run in runs)
+        and any(
+            run in ("no", "yes")
+            or (len(run) > 2 and set(run) & set("aeiou") and list(run) != sorted(run))
+            for run in runs
+        )
+    )
 
 
 def is_plain_text(cleaned: str) -> bool:
     r"""Whether an answer is wrapped in ``\text`` as a whole, or not written in Latin letters."""
     whole = _TEXT.fullmatch(cleaned) is not None
+    whole = whole or is_word(cleaned)
     foreign = any(ord(c) > 0x24F and c.isalpha() for c in cleaned)
     return (whole or foreign) and words(cleaned) is not None

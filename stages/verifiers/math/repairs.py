@@ -87,22 +87,77 @@ _symbolic_eq = grader.sympy_symbolic_eq
 _UNEVALUATED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 
 
+# What is not analytic may agree at all points tried and differ elsewhere.
+_NOT_ANALYTIC = (
+    sympy.Abs,
+    sympy.floor,
+    sympy.ceiling,
+    sympy.Mod,
+    sympy.Piecewise,
+    sympy.sign,
+    sympy.Max,
+    sympy.Min,
+    sympy.factorial,
+    sympy.binomial,
+    sympy.core.function.AppliedUndef,
+)
+PLACES = 40  # digits that values must share for two expressions to be one
+POINTS = tuple(sympy.Rational(p, q) for p, q in ((7, 9), (-5, 7), (17, 11), (-13, 5), (3, 8)))
+
+
 def _simplifies_to_equal(gold: sympy.Basic, answer: sympy.Basic) -> bool:
-    """Stands in for `sympy_symbolic_eq`: what differs at a point need not be simplified."""
-    return not _differ_at_a_point(gold, answer) and _symbolic_eq(gold, answer)
+    """Stands in for `sympy_symbolic_eq`: what differs at a point need not be simplified.
+
+    Expressions are equal where both are real: those in variables that agree there at several
+    points, to 40 digits, are equal, whatever SymPy makes of variables that may be negative.
+    """
+    agreement = _agree_where_real(gold, answer)
+    return _symbolic_eq(gold, answer) if agreement is None else agreement
 
 
-def _differ_at_a_point(one: sympy.Basic, other: sympy.Basic) -> bool:
+def _agree_where_real(one: sympy.Basic, other: sympy.Basic) -> bool | None:
+    """Whether two expressions agree at the points where both are real; None if that says nothing.
+
+    Points that are complex in both count where there are no real ones.
+    """
     both = (one, other)
     if not all(isinstance(e, sympy.Expr) and not e.has(*_UNEVALUATED) for e in both):
-        return False
+        return None
     symbols = sorted(one.free_symbols | other.free_symbols, key=str)
+    if not symbols:
+        return False if _differ(*(e.evalf(DIGITS) for e in both)) else None
+    agreed: dict[bool, list[bool]] = {True: [], False: []}
+    for shift in range(len(POINTS)):
+        point = {s: POINTS[(i + shift) % len(POINTS)] + i for i, s in enumerate(symbols)}
+        if shift == 0:  # all positive
+            point = {s: sympy.Rational(7 + 4 * i, 9 + 2 * i) for i, s in enumerate(symbols)}
+        values = [e.subs(point).evalf(2 * PLACES) for e in both]
+        if not all(value.is_number and value.is_finite for value in values):
+            continue
+        real = [abs(sympy.im(value)) < sympy.Rational(1, 10**PLACES) for value in values]
+        if real[0] == real[1]:
+            agreed[real[0]].append(not _differ(*values, places=PLACES))
+    points = agreed[True] or agreed[False]
+    if not points:
+        return None
+    if not all(points):
+        exact = not any(e.has(sympy.Float) for e in both)
+        return False if exact or _differ_much(both, symbols) else None
+    analytic = not any(e.has(*_NOT_ANALYTIC) or e.has(sympy.Float) for e in both)
+    return True if analytic and len(points) > 1 else None
+
+
+def _differ_much(both: tuple[sympy.Basic, ...], symbols: list[sympy.Basic]) -> bool:
     point = {symbol: sympy.Rational(7 + 4 * i, 9 + 2 * i) for i, symbol in enumerate(symbols)}
     values = [e.evalf(DIGITS, subs=point) for e in both]
-    if not all(value.is_number and value.is_finite for value in values):
+    return all(v.is_number and v.is_finite for v in values) and _differ(*values)
+
+
+def _differ(one: sympy.Basic, other: sympy.Basic, places: int = 8) -> bool:
+    if not all(value.is_number and value.is_finite for value in (one, other)):
         return False
-    scale = max(1, *(abs(value) for value in values))
-    return bool(abs(values[0] - values[1]) > scale / 10**8)
+    scale = max(1, abs(one), abs(other))
+    return bool(abs(one - other) > scale / 10**places)
 
 
 # Equations ----------------------------------------------------------------------------------------

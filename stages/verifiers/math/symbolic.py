@@ -181,6 +181,14 @@ def _shaped(one: Expression, other: Expression) -> Expression:
     """Convert a row or column to a tuple if the other is one, and ``f(2) = 5`` to 5 for a value."""
     if isinstance(one, MatrixBase) and 1 in one.shape and isinstance(other, _TUPLES):
         return sympy.Tuple(*one)
+    if isinstance(one, sympy.Expr) and isinstance(other, (*_TUPLES, MatrixBase)):
+        units = [sympy.Symbol(f"hat{{{name}}}", real=True) for name in "ijk"]
+        if one.free_symbols & set(units):
+            parts = [one.coeff(unit) for unit in units]
+            left = sympy.expand(one - sum(p * u for p, u in zip(parts, units, strict=True)))
+            size = len(other) if left == 0 else 0
+            if not any(parts[size:]):
+                return sympy.Tuple(*parts[:size])
     if isinstance(one, sympy.Eq) and isinstance(one.lhs, AppliedUndef):
         return one if isinstance(other, Relational | And) else one.rhs
     return one
@@ -209,7 +217,10 @@ def _conditions(expression: Expression) -> list[sympy.Basic]:
     """The inequalities that an answer consists of; empty for any other answer."""
     listed = expression.args if isinstance(expression, sympy.FiniteSet) else [expression]
     inequalities = (sympy.core.relational._Inequality, sympy.Ne, And)
-    return list(listed) if all(isinstance(e, inequalities) for e in listed) else []
+    held = [isinstance(e, inequalities) for e in listed]
+    points = [isinstance(e, sympy.Eq) and isinstance(e.lhs, sympy.Symbol) for e in listed]
+    all_held = any(held) and all(h or p for h, p in zip(held, points, strict=True))
+    return list(listed) if all_held else []
 
 
 def _solutions(expression: Expression, conditions: Sequence[sympy.Basic]) -> list[sympy.Set]:
