@@ -101,7 +101,8 @@ def pareto_k(log_rho: Array) -> float | None:
     # the library takes log-likelihoods, whose negatives are log weights
     log_likelihood = -np.where(np.isfinite(log_rho), log_rho, lowest - 100)
     try:
-        k = float(array_stats.psislw(log_likelihood)[1])
+        with np.errstate(all="ignore"):  # it divides by zero where the largest are tied
+            k = float(array_stats.psislw(log_likelihood)[1])
     except ValueError:  # all values of the tail are the same
         return None
     return k if np.isfinite(k) else None
