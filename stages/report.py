@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         figures_by_id["differences"] = figures.differences(evaluation, context["reference"])
     context["training_colours"] = figures.colours(list(logs))
     context["rounds"], context["examples"] = rounds(args, figures_by_id)
+    context["notes"] += [note for section in context["rounds"] for note in section["notes"]]
     text = page.render(context | {"sections": sections(context)}, figures_by_id)
     with store.atomic(args.out) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
@@ -192,6 +193,7 @@ def round_section(
         "weight_colours": {bar.name: bar.marker.color for bar in weighed.data} if weighed else {},
         "estimators": content.estimators(summary),
         "counts": content.counts(summary),
+        "notes": content.trace_notes(title, summary),
     }
 
 

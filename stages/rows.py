@@ -190,7 +190,7 @@ def take(path: Path, table: Table, text: str, keys: list[Key], spill: "Spill") -
         columns = [batch[name].to_pylist() for name in table.key]
         batch_keys = list(zip(*columns, strict=True))
         chosen = [i for i, key in enumerate(batch_keys) if key in wanted]
-        rows = batch.take(chosen)
+        rows = batch.take(pa.array(chosen, pa.int64()))  # also where none is chosen
         ids = rows["token_ids"].combine_chunks()
         values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()
         texts = rows[text].to_pylist()

@@ -409,3 +409,14 @@ def test_figures_of_estimators_are_shown_rounded_and_a_missing_one_as_a_dash(exp
     text = re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8"))
     row = re.search(r"full\s+accuracy\s+1\.04\s+–\s+−0\.12\s+41\.3\s+50\.0", text)
     assert row is not None
+
+
+@pytest.mark.parametrize(("closed", "warned"), [(0.175, True), (0.5, False), (None, False)])
+def test_traces_that_do_not_end_their_thought_are_warned_of(
+    closed: float | None, warned: bool
+) -> None:
+    said = content.trace_notes("Traces of round 2", {"shares": {"closed": closed}})
+    assert bool(said) is warned
+    if warned:
+        assert "Traces of round 2: only 17.5 % end their thought" in said[0]
+        assert "Raise traces.max_tokens" in said[0]

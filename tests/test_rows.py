@@ -190,3 +190,20 @@ def test_a_selected_trace_that_is_missing_is_named(files, tiny_model: Path) -> N
     store.write_table(files["traces"], tables.TRACES, data.slice(1), {})
     with pytest.raises(UserError, match="question_id='a', k=0 is missing"):
         make(files, tiny_model)
+
+
+def test_a_batch_without_a_selected_trace_is_passed_over(files, tiny_model: Path) -> None:
+    """Here no trace is selected at all: the teacher's remain."""
+    weights = store.read_table(files["weights"], tables.WEIGHTS).to_pylist()
+    none = [{**row, "selected": False, "row_weight": 0.0, "answer_m": None} for row in weights]
+    write(files["weights"].parent, tables.WEIGHTS, none)
+    made = make(files, tiny_model)
+    assert {row["origin"] for row in made} == {"teacher"}
+
+
+def test_batches_are_read_where_only_some_hold_a_selected_trace(
+    files, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make(files, tiny_model)
+    monkeypatch.setattr(rows, "ROWS_READ", 1)  # a's and c's traces are selected, b's is not
+    assert make(files, tiny_model) == whole

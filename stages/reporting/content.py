@@ -309,6 +309,7 @@ SHARES = {
     "too_long": "traces of weights.max_trace_tokens or more",
     "leaking": "traces that mention the hint, or state its answer in their first tenth",
 }
+CLOSED = 0.5
 COUNTS = {
     "questions": "questions",
     "questions_without_teacher_trace": "of them without a teacher trace",
@@ -326,6 +327,19 @@ COUNTS = {
     "answers_verified": "answers verified",
     "verifier_errors": "verifier errors",
 }
+
+
+def trace_notes(title: str, summary: Mapping[str, Any]) -> list[str]:
+    """A warning where fewer than half of the traces are closed: most of them count for nothing."""
+    closed = summary.get("shares", {}).get("closed")
+    if closed is None or closed >= CLOSED:
+        return []
+    return [
+        f"{title}: only {percent(closed)} % end their thought, and the others cannot be selected. "
+        "Raise traces.max_tokens if they were cut; train the posterior longer if they never write "
+        "the end marker; or use markers that the tokenizer has as single tokens "
+        "(prompts.template: chat, prompts.thought)."
+    ]
 
 
 def shares(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
