@@ -16,16 +16,12 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 SMALLER = {
-    "questions": {"limit": 14, "held_out": 4, "traced_fraction": 0.5},
-    "finetune": {
-        "learning_rate": 3.0e-4,
-        "steps": 10,
-        "batch_size": 4,
-    },  # enough to close a thought
-    "traces": {"k": 1, "max_tokens": 96},
+    "questions": {"limit": 10, "held_out": 4, "traced_fraction": 0.5},
+    "finetune": {"steps": 2, "batch_size": 4},
+    "traces": {"k": 1, "max_tokens": 48},
     "answers": {"m": 1, "max_tokens": 16},
     "weights": {"answer": "geometric_likelihood", "require_closed": False},
-    "evaluation": {"models": ["final"], "max_tokens": 96, "benchmarks": ["held_out"]},
+    "evaluation": {"models": ["final"], "max_tokens": 48, "benchmarks": ["held_out"]},
 }
 
 
