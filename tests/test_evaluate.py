@@ -129,21 +129,21 @@ def test_real_items_of_six_benchmarks_flow_through_one_engine_start(model, tmp_p
         {"name": name, "path": str(DATA / f"{file}.jsonl"), "limit": 3, "samples": 2}
         for name, file in files.items()
     ]
-    found = run(model, tmp_path, tmp_path / "out", settings(*chosen))
+    result = run(model, tmp_path, tmp_path / "out", settings(*chosen))
     assert len(starts) == 1
-    assert list(found) == list(files)
-    assert all(len(rows) == 6 for rows in found.values())
-    seeds = [row["seed"] for rows in found.values() for row in rows]
+    assert list(result) == list(files)
+    assert all(len(rows) == 6 for rows in result.values())
+    seeds = [row["seed"] for rows in result.values() for row in rows]
     assert len(set(seeds)) == 36  # every draw has its own
-    for rows in found.values():
+    for rows in result.values():
         assert {row["verdict"] for row in rows} <= {"correct", "incorrect", "error"}
         assert all(row["n_tokens"] <= 24 and row["answer"] for row in rows)
     summary.main(
         ["--name", "x", "--eval", f"final={tmp_path / 'out'}", "--out", str(tmp_path / "e.json")]
     )
-    made = json.loads((tmp_path / "e.json").read_text())
-    assert [r["items"] for r in made["results"]] == [3] * 6
-    assert {c["artifact"].rpartition("/")[2] for c in made["cost"]} == set(files)
+    output = json.loads((tmp_path / "e.json").read_text())
+    assert [r["items"] for r in output["results"]] == [3] * 6
+    assert {c["artifact"].rpartition("/")[2] for c in output["cost"]} == set(files)
 
 
 def test_samples_do_not_depend_on_what_else_is_asked(model, held_out, tmp_path):
@@ -161,26 +161,26 @@ def test_more_samples_draw_only_the_missing_ones(model, held_out, scripted, tmp_
     engine = scripted(lambda _, item, sample: boxed(sample))
     run(model, held_out, tmp_path / "out", settings({"name": "held_out", "samples": 2}))
     assert (engine.starts, len(engine.requests)) == (1, 10)
-    found = run(model, held_out, tmp_path / "out", settings({"name": "held_out", "samples": 5}))
+    result = run(model, held_out, tmp_path / "out", settings({"name": "held_out", "samples": 5}))
     assert (engine.starts, len(engine.requests)) == (2, 25)
     assert {r.key[2] for r in engine.requests[10:]} == {2, 3, 4}
-    assert [row["sample"] for row in found["held_out"]] == [0, 1, 2, 3, 4] * 5
+    assert [row["sample"] for row in result["held_out"]] == [0, 1, 2, 3, 4] * 5
     run(model, held_out, tmp_path / "out", settings({"name": "held_out", "samples": 5}))
     assert engine.starts == 2  # nothing was missing, no engine was started
 
 
 def test_a_kill_loses_nothing_and_doubles_nothing(model, held_out, scripted, tmp_path):
-    given = settings({"name": "held_out", "samples": 3})
+    inputs = settings({"name": "held_out", "samples": 3})
     scripted(lambda _, item, sample: boxed(sample), die_after=7)
     if (child := os.fork()) == 0:
-        run(model, held_out, tmp_path / "out", given)
+        run(model, held_out, tmp_path / "out", inputs)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert not (tmp_path / "out/held_out.parquet").exists()
     engine = scripted(lambda _, item, sample: boxed(sample))
-    found = run(model, held_out, tmp_path / "out", given)
+    result = run(model, held_out, tmp_path / "out", inputs)
     assert len(engine.requests) == 15 - 7
-    assert len({(r["item_id"], r["sample"]) for r in found["held_out"]}) == 15
+    assert len({(r["item_id"], r["sample"]) for r in result["held_out"]}) == 15
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
@@ -207,8 +207,8 @@ def test_verdicts_rates_and_votes_by_hand(model, held_out, scripted, tmp_path):
         "q2": [boxed("4"), ("I wonder", "length"), boxed("5"), solution("no idea")],
     }
     scripted(lambda _, item, sample: replies.get(item, [boxed("99")] * 4)[sample])
-    found = run(model, held_out, tmp_path / "out", settings("held_out"))["held_out"]
-    of = {item: [r for r in found if r["item_id"] == item] for item in ("q1", "q2")}
+    results = run(model, held_out, tmp_path / "out", settings("held_out"))["held_out"]
+    of = {item: [r for r in results if r["item_id"] == item] for item in ("q1", "q2")}
     assert [r["verdict"] for r in of["q1"]] == ["correct", "correct", "incorrect", "incorrect"]
     assert [r["vote"] for r in of["q1"]] == [0, 0, 1, 1]  # 3 and 6/2 are one answer
     assert [r["extracted"] for r in of["q2"]] == ["4", None, "5", None]
@@ -234,9 +234,9 @@ def test_programs_are_run_and_have_no_votes(model, scripted, tmp_path):
     right = "```python\nprint(sum(map(int, input().split())))\n```"
     scripted(lambda _, item, sample: solution(right if sample else "```python\nprint(3)\n```"))
     chosen = {"name": "livecodebench_easy", "path": str(tmp_path / "test.jsonl"), "samples": 2}
-    found = run(model, tmp_path, tmp_path / "out", settings(chosen))["livecodebench_easy"]
-    assert [r["verdict"] for r in found] == ["incorrect", "correct"]
-    assert [r["vote"] for r in found] == [None, None]
+    result = run(model, tmp_path, tmp_path / "out", settings(chosen))["livecodebench_easy"]
+    assert [r["verdict"] for r in result] == ["incorrect", "correct"]
+    assert [r["vote"] for r in result] == [None, None]
 
 
 def test_shuffled_options_are_kept_with_the_samples(model, scripted, tmp_path):
@@ -246,11 +246,11 @@ def test_shuffled_options_are_kept_with_the_samples(model, scripted, tmp_path):
     (tmp_path / "gpqa.csv").write_text("\n".join(lines))
     scripted(lambda _, item, sample: boxed("ABCD"[sample % 4]))
     chosen = {"name": "gpqa_diamond", "path": str(tmp_path / "gpqa.csv"), "samples": 8}
-    found = run(model, tmp_path, tmp_path / "out", settings(chosen))["gpqa_diamond"]
-    correct = {r["extracted"] for r in found if r["verdict"] == "correct"}
-    assert correct == {"ABCD"[found[0]["option_order"].index(0)]}
-    assert sorted(found[0]["option_order"]) == [0, 1, 2, 3]
-    assert sorted({r["vote"] for r in found}) == [0, 1, 2, 3]
+    result = run(model, tmp_path, tmp_path / "out", settings(chosen))["gpqa_diamond"]
+    correct = {r["extracted"] for r in result if r["verdict"] == "correct"}
+    assert correct == {"ABCD"[result[0]["option_order"].index(0)]}
+    assert sorted(result[0]["option_order"]) == [0, 1, 2, 3]
+    assert sorted({r["vote"] for r in result}) == [0, 1, 2, 3]
 
 
 def test_ballots_of_choices_are_letters():
@@ -265,8 +265,10 @@ def test_ballots_of_choices_are_letters():
 
 def test_ours_begins_the_thought_as_training_does_and_authors_as_their_code_does():
     def prompt(role, protocol):
-        given = StepSettings.model_validate({"evaluation": {"protocol": protocol}})
-        return "".join(prompts.prompt_parts(TEMPLATES["reasoning"], role, {"question": "Q"}, given))
+        inputs = StepSettings.model_validate({"evaluation": {"protocol": protocol}})
+        return "".join(
+            prompts.prompt_parts(TEMPLATES["reasoning"], role, {"question": "Q"}, inputs)
+        )
 
     ours, authors = prompt("evaluation", "ours"), prompt("evaluation", "authors")
     assert ours == prompt("prior", "ours") == prompt("prior", "authors")
@@ -297,5 +299,7 @@ def test_what_is_missing_is_named(model, held_out, tmp_path):
 def test_importing_the_steps_loads_neither_torch_nor_vllm():
     names = "stages.evaluate, stages.summary, stages.report"
     code = f"import sys, {names}; print([m for m in ('torch', 'vllm') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

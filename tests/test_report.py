@@ -203,13 +203,13 @@ def experiment(tmp_path_factory):
     artifacts += [root / "traces", root / "verdicts", root / "weights.parquet"]
     evals = [f"{m}={folder}/eval/{m}" for m in ("initial", "final")]
     questions = f"{folder}/questions.parquet"
-    made = f"{folder}/eval.json"
-    given = ["--eval", *evals, "--questions", questions, "--artifacts", *map(str, artifacts)]
-    summary.main(["--name", "tiny", *given, "--out", made])
+    output = f"{folder}/eval.json"
+    inputs = ["--eval", *evals, "--questions", questions, "--artifacts", *map(str, artifacts)]
+    summary.main(["--name", "tiny", *inputs, "--out", output])
     drawn = ["--traces", f"{root}/traces", "--verdicts", f"{root}/verdicts"]
     drawn += ["--weights", f"{root}/weights.parquet", "--summaries", f"{root}/weights.json"]
-    given = ["--eval", made, "--models", *models, "--questions", questions, *drawn]
-    report.main([*given, "--out", f"{folder}/report.html"])
+    inputs = ["--eval", output, "--models", *models, "--questions", questions, *drawn]
+    report.main([*inputs, "--out", f"{folder}/report.html"])
     return folder
 
 
@@ -285,31 +285,31 @@ def test_every_section_is_there(page):
 
 
 def test_numbers_are_those_of_eval_json(experiment, page):
-    made = json.loads((experiment / "eval.json").read_text())
+    output = json.loads((experiment / "eval.json").read_text())
     shown = [float(s.get_attribute("data-exact")) for s in page.locator(".scores .score").all()]
-    titles = {b["name"]: b["title"] for b in made["benchmarks"]}
+    titles = {b["name"]: b["title"] for b in output["benchmarks"]}
     expected = []
     for name in titles:
-        of = {r["model"]: r for r in made["results"] if r["benchmark"] == name}
-        expected += [of[m]["average"]["value"] for m in made["models"]]
-        expected += [p["difference"]["value"] for p in made["pairs"] if p["benchmark"] == name]
+        of = {r["model"]: r for r in output["results"] if r["benchmark"] == name}
+        expected += [of[m]["average"]["value"] for m in output["models"]]
+        expected += [p["difference"]["value"] for p in output["pairs"] if p["benchmark"] == name]
     assert shown == expected
     row = page.locator(".scores tbody tr", has_text="MATH500").inner_text()
-    result = next(r for r in made["results"] if r["benchmark"] == "math500")
+    result = next(r for r in output["results"] if r["benchmark"] == "math500")
     for number in (result["average"]["value"], result["average"]["population"]["low"]):
         assert f"{100 * number:.1f}" in row
     assert f"cut {100 * result['rates']['truncated']:.1f}" in row
     data = "document.getElementById('differences').data"
     points = page.evaluate(f"{data}.filter(t => t.showlegend).flatMap(t => [...t.x])")
-    differences = [100 * p["difference"]["value"] for p in made["pairs"]]
+    differences = [100 * p["difference"]["value"] for p in output["pairs"]]
     assert points == pytest.approx(differences)
     lead = page.locator(".lead").inner_text()
     assert f"{differences[0]:+.1f}\N{NO-BREAK SPACE}points" in lead
 
 
 def test_search_finds_one_of_ten_thousand(page):
-    found, rows = page.locator("#found"), page.locator("#rows .row")
-    assert found.inner_text() == "10,000 of 10,000"
+    result, rows = page.locator("#found"), page.locator("#rows .row")
+    assert result.inner_text() == "10,000 of 10,000"
     assert rows.count() < 40  # only what is in sight is in the page
     page.fill("#search", "needle")
     page.wait_for_function("document.getElementById('found').textContent === '1 of 10,000'")
@@ -324,7 +324,7 @@ def test_search_finds_one_of_ten_thousand(page):
     page.select_option("#filter", "never")
     page.wait_for_function("!document.getElementById('found').textContent.startsWith('1 of')")
     never = page.evaluate("shown.every(e => e.traces.every(t => t.accuracy === 0)) && shown.length")
-    assert never and found.inner_text() == f"{never:,} of 10,000"
+    assert never and result.inner_text() == f"{never:,} of 10,000"
 
 
 def test_ten_thousand_rows_scroll_to_their_end(page):

@@ -77,8 +77,8 @@ def run(folders, out, *more):
 
 
 def test_scores_and_rates_by_hand(folders, tmp_path):
-    made = run(folders, tmp_path / "eval.json")
-    initial, final = made["results"]
+    output = run(folders, tmp_path / "eval.json")
+    initial, final = output["results"]
     assert (initial["model"], initial["benchmark"]) == ("initial", "math500")
     assert (initial["items"], initial["samples"]) == (3, 4)
     assert initial["average"]["value"] == pytest.approx((3 / 4 + 0 + 0) / 3)
@@ -95,10 +95,10 @@ def test_scores_and_rates_by_hand(folders, tmp_path):
 
 
 def test_intervals_are_those_of_statistics(folders, tmp_path):
-    made = run(folders, tmp_path / "eval.json")
+    output = run(folders, tmp_path / "eval.json")
     correct = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
     expected = statistics.average(correct)
-    interval = made["results"][0]["average"]
+    interval = output["results"][0]["average"]
     assert interval["population"]["low"] == expected.population.low
     assert interval["population"]["method"] == expected.population.method
     assert interval["seeds"]["high"] == expected.seeds.high
@@ -152,14 +152,16 @@ def test_macro_averages_name_what_is_missing(tmp_path):
         for benchmark in ("math500", "amc23", "gpqa_diamond", "gsm8k"):
             verdicts = {"q1": "cc", "q2": good + "i", "q3": "ic"}
             write(tmp_path / model, benchmark, verdicts)
-    made = run({m: tmp_path / m for m in ("initial", "final")}, tmp_path / "eval.json")
-    math_initial = next(m for m in made["macro"] if (m["model"], m["group"]) == ("initial", "math"))
+    output = run({m: tmp_path / m for m in ("initial", "final")}, tmp_path / "eval.json")
+    math_initial = next(
+        m for m in output["macro"] if (m["model"], m["group"]) == ("initial", "math")
+    )
     assert sorted(math_initial["members"]) == ["amc23", "math500"]
     assert sorted(math_initial["missing"]) == ["aime24", "aime25", "olympiadbench"]
     assert math_initial["average"]["value"] == pytest.approx(0.5)
-    gain = next(m for m in made["macro_pairs"] if m["group"] == "math")["difference"]
+    gain = next(m for m in output["macro_pairs"] if m["group"] == "math")["difference"]
     assert gain["value"] == pytest.approx(1 / 6)
-    half = [p for p in made["pairs"] if p["benchmark"] in ("amc23", "math500")]
+    half = [p for p in output["pairs"] if p["benchmark"] in ("amc23", "math500")]
     width = math.hypot(*(p["difference"]["population"]["high"] - 1 / 6 for p in half)) / 2
     assert gain["population"]["high"] == pytest.approx(min(1, 1 / 6 + width))
 
@@ -177,9 +179,9 @@ def test_overlap_with_training_questions_is_reported_with_scores_without_it(fold
         schema=tables.QUESTIONS.schema,
     )
     store.write_table(tmp_path / "q.parquet", tables.QUESTIONS, questions, {})
-    made = run(folders, tmp_path / "eval.json", "--questions", str(tmp_path / "q.parquet"))
-    assert made["contamination"] == [{"benchmark": "math500", "items": 3, "overlapping": ["q2"]}]
-    clean = made["results"][0]["clean"]
+    output = run(folders, tmp_path / "eval.json", "--questions", str(tmp_path / "q.parquet"))
+    assert output["contamination"] == [{"benchmark": "math500", "items": 3, "overlapping": ["q2"]}]
+    clean = output["results"][0]["clean"]
     assert (clean["items"], clean["average"]["value"]) == (2, pytest.approx(3 / 8))
     without = run(folders, tmp_path / "eval.json")
     assert without["contamination"] is None
@@ -198,8 +200,8 @@ def test_the_ledger_adds_up_shards_and_names_artifacts(folders, tmp_path):
     model = tmp_path / "results/tiny/models/final"
     model.mkdir(parents=True)
     (model / "provenance.json").write_text(json.dumps({"step": "finetune", "seconds": 9.0}))
-    made = run(folders, tmp_path / "eval.json", "--artifacts", str(traces), str(model))
-    assert made["cost"][0] == {
+    output = run(folders, tmp_path / "eval.json", "--artifacts", str(traces), str(model))
+    assert output["cost"][0] == {
         "artifact": "round-1/traces",
         "step": "traces",
         "files": 2,
@@ -207,10 +209,10 @@ def test_the_ledger_adds_up_shards_and_names_artifacts(folders, tmp_path):
         "tokens": 200,
         "device": "cpu",
     }
-    assert made["cost"][1]["artifact"] == "models/final"
-    assert made["cost"][1]["tokens"] is None
-    assert made["cost"][2]["artifact"] == "eval/initial/math500"
-    assert made["protocol"] == "ours"
+    assert output["cost"][1]["artifact"] == "models/final"
+    assert output["cost"][1]["tokens"] is None
+    assert output["cost"][2]["artifact"] == "eval/initial/math500"
+    assert output["protocol"] == "ours"
 
 
 def test_an_item_with_missing_samples_is_named(folders, tmp_path):
@@ -238,8 +240,8 @@ def test_the_schema_is_documented_field_by_field():
 
 
 def test_what_is_written_is_read_back_equal(folders, tmp_path):
-    made = run(folders, tmp_path / "eval.json")
-    read = evaluation.Evaluation.model_validate(made)
-    assert read.model_dump(mode="json") == made
+    output = run(folders, tmp_path / "eval.json")
+    read = evaluation.Evaluation.model_validate(output)
+    assert read.model_dump(mode="json") == output
     assert read.result("final", "math500").samples == 4
     assert read.result("final", "gsm8k") is None

@@ -176,8 +176,8 @@ def _problem(row: Row) -> dict[str, Any]:
         if known is None and not solution:
             raise Dropped("no answer and no solution")
         trace, solution = split_thought(solution, "solution") if solution else (None, None)
-        found = known or boxed
-        converted = {**kept, "answer": found, "solution": solution, "trace": trace}
+        result = known or boxed
+        converted = {**kept, "answer": result, "solution": solution, "trace": trace}
     if converted["answer"] is None:
         converted["answer_kind"] = "none"
     elif row.get("question_type") == "MCQ" and re.fullmatch("[A-J]", str(converted["answer"])):

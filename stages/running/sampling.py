@@ -81,7 +81,7 @@ def draw_table(
         tokens = journal.column("n_tokens", seeds)
         room = [context_length(model) - len(r.prompt_token_ids) for r in requests]
         limits = [r.sampling.max_tokens for r in requests]
-        made = command.provenance(
+        output = command.provenance(
             table.name,
             settings,
             [*inputs, model],
@@ -94,7 +94,7 @@ def draw_table(
             tokenizer=digests.tokenizer_digest(model),
             **figures,
         )
-        journal.finish(seeds, made)
+        journal.finish(seeds, output)
 
 
 def draw_missing(

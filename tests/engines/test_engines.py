@@ -68,9 +68,9 @@ def test_temperature_zero_is_greedy(engine: Engine, tiny_model: Path) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     greedy = Sampling(temperature=0.0, top_p=1.0, top_k=-1, max_tokens=1, stop=())
-    wanted = requests(engine, 7, greedy)
-    for d in draw(engine, wanted).values():
-        context = torch.tensor([wanted[d.key[1]].prompt_token_ids])
+    expected = requests(engine, 7, greedy)
+    for d in draw(engine, expected).values():
+        context = torch.tensor([expected[d.key[1]].prompt_token_ids])
         assert d.token_ids == [int(model(context).logits[0, -1].argmax())]
 
 
@@ -119,9 +119,9 @@ def test_seeded_noise_draws_from_the_softmax() -> None:
     how = Sampling(temperature=0.7, top_p=1.0, top_k=-1, max_tokens=1, stop=())
     rows = [Request((i,), [0], derive_seed(1, i), how) for i in range(n)]
     drawn = _SeededNoise(rows, how)(torch.zeros(n, 1), logits.expand(n, 3)).argmax(-1)
-    wanted = (logits / 0.7).softmax(0)
+    expected = (logits / 0.7).softmax(0)
     shares = torch.bincount(drawn, minlength=3) / n
-    assert ((shares - wanted).abs() < 4 * (wanted * (1 - wanted) / n).sqrt()).all()
+    assert ((shares - expected).abs() < 4 * (expected * (1 - expected) / n).sqrt()).all()
 
 
 def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:

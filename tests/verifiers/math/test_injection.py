@@ -60,11 +60,11 @@ GOLDS = ("3", "x+1", r"\text{yes}", r"\{1,2\}", "f(x)", "x=3")
 
 def answers(canary: Path) -> list[str]:
     """Each payload bare, in four of the wrappers, and stated without a box."""
-    found = [f"The answer is {payload}" for payload in PAYLOADS]
+    result = [f"The answer is {payload}" for payload in PAYLOADS]
     for number, payload in enumerate(PAYLOADS):
         wrappers = {"%s", *(WRAPPERS[(number + 3 * i) % len(WRAPPERS)] for i in range(4))}
-        found += [rf"\boxed{{{wrapper % payload}}}" for wrapper in sorted(wrappers)]
-    return [text.replace("CANARY", str(canary)) for text in found]
+        result += [rf"\boxed{{{wrapper % payload}}}" for wrapper in sorted(wrappers)]
+    return [text.replace("CANARY", str(canary)) for text in result]
 
 
 def test_nothing_that_an_answer_carries_is_executed(tmp_path):
@@ -77,14 +77,14 @@ def test_nothing_that_an_answer_carries_is_executed(tmp_path):
             (i, text, gold, "math", None)
             for i, (text, gold) in enumerate(zip(texts, golds, strict=False))
         )
-        found = dict(pool.run(tasks))
+        result = dict(pool.run(tasks))
         # As a gold, from a data set that somebody tampered with, and as options and references.
         list(pool.check((i, text, "math", None) for i, text in enumerate(texts[:100])))
         list(pool.run((i, text, "B", "choice", None) for i, text in enumerate(texts)))
     assert not canary.exists()
-    assert not any(verdict.verdict == "correct" for verdict in found.values())
+    assert not any(verdict.verdict == "correct" for verdict in result.values())
     # The fence was never touched: an error of its kind would be named here.
-    assert not [v.reason for v in found.values() if v.reason and "failed" in v.reason]
+    assert not [v.reason for v in result.values() if v.reason and "failed" in v.reason]
 
 
 AUDITED = """

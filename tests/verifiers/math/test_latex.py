@@ -135,8 +135,8 @@ def test_percentages_are_interchangeable():
     ],
 )
 def test_units_are_split_off_and_variables_are_not(text, core, known):
-    found, unit = units.split_unit(latex.clean(text))
-    assert (found, unit is not None) == (core, known)
+    result, unit = units.split_unit(latex.clean(text))
+    assert (result, unit is not None) == (core, known)
 
 
 def test_lists_forget_their_order_and_tuples_do_not():

@@ -24,8 +24,8 @@ def boxed(pool: Pool, gold: str, content: str) -> bool:
 def test_every_pair_with_an_expectation(pool, rows):
     pairs = [row for row in rows("verifier/math_pairs") if row["expected"] is not None]
     tasks = ((row["name"], row["answer"], row["gold"], "math", None) for row in pairs)
-    found = {name: verdict.verdict == "correct" for name, verdict in pool.run(tasks)}
-    assert found == {row["name"]: row["expected"] for row in pairs}
+    result = {name: verdict.verdict == "correct" for name, verdict in pool.run(tasks)}
+    assert result == {row["name"]: row["expected"] for row in pairs}
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,10 @@ def test_every_pair_with_an_expectation(pool, rows):
 def test_real_outputs_are_judged_as_people_did(pool, rows, name, wrong):
     labelled = {row["id"]: row for row in rows(name)}
     tasks = ((key, row["answer"], row["gold"], "math", None) for key, row in labelled.items())
-    found = {key: verdict.verdict == "correct" for key, verdict in pool.run(tasks)}
-    assert {key for key, is_right in found.items() if is_right != labelled[key]["correct"]} == wrong
+    result = {key: verdict.verdict == "correct" for key, verdict in pool.run(tasks)}
+    assert {
+        key for key, is_right in result.items() if is_right != labelled[key]["correct"]
+    } == wrong
 
 
 def test_worked_solutions_hold_their_own_answers(pool, rows):
