@@ -5,7 +5,7 @@ dimension and size; any other word is a dimension of its own, so that 5 apples a
 """
 
 import functools
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -164,7 +164,8 @@ def read_unit(text: str) -> Unit | None:
     if squeezed in _SCALES:
         factor, offset = _SCALES[squeezed]
         return Unit(frozenset({("kelvin", Fraction(1))}), factor, offset)
-    factor, dimensions, nouns = Fraction(1), Counter[str](), set()
+    factor, nouns = Fraction(1), set[str]()
+    dimensions: defaultdict[str, Fraction] = defaultdict(Fraction)
     sign, power = 1, 1
     for match in _NAME.finditer(text):
         name, *powers, slash = match.groups()
@@ -194,7 +195,7 @@ def read_unit(text: str) -> Unit | None:
             sign, power = (sign, 1) if not slash else (-1, 1)
     if not dimensions and not nouns:
         return None
-    held = frozenset((d, Fraction(e)) for d, e in dimensions.items() if e)
+    held = frozenset((d, e) for d, e in dimensions.items() if e)
     return Unit(held, factor, Fraction(0), frozenset(nouns))
 
 
