@@ -45,6 +45,43 @@ def test_the_letter_of_a_text(text, letter):
     assert extract(text) == letter
 
 
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        (r"\boxed{E = mc^2}. The answer is (C).", "C"),
+        (r"$\boxed{\Delta A > 0}$ Answer: B", "B"),
+        (r"\boxed{\text{Vitamin D}}", None),
+        (r"\boxed{\text{not B}}", None),
+        ("Answer: d", "D"),
+        ("The answer is d", "D"),
+        ("the answer is a number", None),
+        ("Option: C", "C"),
+        ("Final choice: C", "C"),
+        ("Thus option D is correct.", "D"),
+        ("Hence (B) is the correct answer.", "B"),
+        ("The answer is not A but B.", "B"),
+        ("The answer must be B.", "B"),
+        ("The most accurate option is D.", "D"),
+        ("ANSWER: AB", None),
+    ],
+)
+def test_formulas_names_denials_and_wordings(text, letter):
+    assert extract(text) == letter
+
+
+def test_quantities_named_like_letters_are_values():
+    assert extract(r"\boxed{A = 18}", ("12", "18")) == "B"
+    assert extract(r"\boxed{Q = 5\ \text{C}}", ("5 C", "10 C")) == "A"
+    assert extract(r"\boxed{7}", ("5 cm", "7 cm")) == "B"
+    assert extract(r"\boxed{700\text{ cm}}", ("5 m", "7 m")) == "B"
+    assert extract(r"\boxed{7\text{ kg}}", ("5 cm", "7 cm")) is None
+
+
+def test_an_option_may_name_letters():
+    options = ("lead", "tin", "zinc", "A and B")
+    assert extract(r"\boxed{\text{D. A and B}}", options) == "D"
+
+
 def test_a_box_may_hold_the_text_of_an_option():
     options = ("40", "41", r"$\frac{1}{2}$")
     assert extract(r"\boxed{41}", options) == "B"

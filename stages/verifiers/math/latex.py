@@ -231,7 +231,8 @@ def _with_brackets_inwards(text: str) -> str:
     """``]0,1[`` as ``(0,1)``, each interval of a union by itself."""
     pieces = _SET_OPERATION.split(text)
     for number, piece in enumerate(pieces):
-        head, interval = _MEMBER.fullmatch(piece.strip()).groups()
+        member = _MEMBER.match(piece.strip())
+        head, interval = member.groups() if member else (None, "")
         if interval[:1] in ("]", "[", "(") and interval[-1:] in ("[", "]", ")") and "," in interval:
             turned = "(" if interval[0] == "]" else interval[0]
             closed = ")" if interval[-1] == "[" else interval[-1]

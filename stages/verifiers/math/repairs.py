@@ -136,7 +136,7 @@ def _agree_where_real(one: sympy.Basic, other: sympy.Basic) -> bool | None:
             continue
         real = [abs(sympy.im(value)) < sympy.Rational(1, 10**PLACES) for value in values]
         if real[0] == real[1]:
-            agreed[real[0]].append(not _differ(*values, places=PLACES))
+            agreed[real[0]].append(not _differ(values[0], values[1], PLACES))
     points = agreed[True] or agreed[False]
     if not points:
         return None
