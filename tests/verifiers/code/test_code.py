@@ -228,6 +228,69 @@ def test_assertions_may_build_objects_of_the_programs_classes(judge):
     assert judge(program, {"kind": "assert", "code": code}).verdict == "correct"
 
 
+@pytest.mark.parametrize(
+    ("code", "program"),
+    [
+        ("x = [3, 1]\nf(xs=x)\nassert x == [1, 3]", "def f(xs):\n    xs.sort()"),
+        (
+            "from fractions import Fraction\nassert f(Fraction(1, 2)) == Fraction(1, 4)",
+            "def f(x):\n    return x * x",
+        ),
+        (
+            "from collections import deque\nassert f(deque([1, 2])) == deque([2, 1])",
+            "def f(x):\n    x.reverse()\n    return x",
+        ),
+        (
+            "import datetime as d\nassert f(d.date(2024, 2, 28)) == d.date(2024, 2, 29)",
+            "import datetime\ndef f(x):\n    return x + datetime.timedelta(days=1)",
+        ),
+        ("assert f({'a': 1}) == {'a': 1}.keys()", "def f(x):\n    return x.keys()"),
+        (
+            "assert f([1, 'a'], int) == [1]",
+            "def f(x, t):\n    return [i for i in x if type(i) is t]",
+        ),
+        (
+            "try:\n    f(1)\n    assert False\nexcept TooSmall as error:\n"
+            "    assert 'small' in str(error) and isinstance(error, ValueError)",
+            "class TooSmall(ValueError):\n    pass\ndef f(x):\n    raise TooSmall('too small')",
+        ),
+        (
+            "a = V(1) + V(2)\nassert a == V(3) and str(a) == 'V3' and isinstance(a, V)\n"
+            "assert V(1) < V(2) and 1 in V(1) and 2 not in V(1)",
+            "class V:\n    def __init__(self, x):\n        self.x = x\n"
+            "    def __add__(self, o):\n        return V(self.x + o.x)\n"
+            "    def __eq__(self, o):\n        return self.x == o.x\n"
+            "    def __lt__(self, o):\n        return self.x < o.x\n"
+            "    def __contains__(self, x):\n        return self.x == x\n"
+            "    def __str__(self):\n        return f'V{self.x}'",
+        ),
+        (
+            "import asyncio\nassert asyncio.run(f(3)) == 4",
+            "async def f(n):\n    return n + 1",
+        ),
+        (
+            "import io, sys\nold, sys.stdout = sys.stdout, io.StringIO()\nf('hi')\n"
+            "out, sys.stdout = sys.stdout.getvalue(), old\nassert out == 'hi!\\n'",
+            "def f(s):\n    print(s + '!')",
+        ),
+    ],
+)
+def test_values_and_classes_cross_between_tests_and_program(judge, code, program):
+    verdict = judge(program, {"kind": "assert", "code": code})
+    assert verdict.verdict == "correct", verdict.reason
+
+
+@pytest.mark.parametrize(
+    "code", ["assert f(3) in (9, 10)", "assert abs(f(3) - 9) < 1", "1 < f(3) < 9"]
+)
+def test_an_object_of_the_programs_is_equal_to_no_value_of_the_tests(judge, code):
+    methods = "__eq__ = __lt__ = __gt__ = __contains__ = lambda s, o: True"
+    program = (
+        f"class Z:\n    {methods}\n    __sub__ = __abs__ = lambda *a: 0\ndef f(n):\n    return Z()"
+    )
+    assert judge(program, {"kind": "assert", "code": code}).verdict == "incorrect"
+
+
 def test_a_function_named_like_a_builtin_can_be_tested(judge):
     tests = {"kind": "assert", "code": "assert sum(10, 15) == 6"}
     assert judge("def sum(a, b):\n    return 6", tests).verdict == "correct"

@@ -16,6 +16,12 @@ MAX_ITEMS = 100000
 MAX_UNPACKED = 1 << 20  # items of one message, in all
 
 
+class Value(tuple):
+    """An object of the standard library by its parts: module, name, arguments of its type."""
+
+    __slots__ = ()
+
+
 class Gone(Exception):
     """The process at the other end of a pipe has ended."""
 
@@ -93,7 +99,9 @@ def _pack(value: "Any", objects: "Objects", out: bytearray) -> None:
         raise TypeError("not plain data")
     else:
         number = objects(value)
-        if isinstance(number, int):
+        if type(number) is Value:
+            _pack_items(b"V", number, None, out)
+        elif isinstance(number, int):
             out += b"h%d;" % number
         else:
             _pack(number, None, out)
@@ -132,11 +140,15 @@ def _unpack(data: bytes, at: int, objects: "Objects", left: "list[int]") -> "tup
     at += 1
     if letter in _CONSTANTS:
         return _CONSTANTS[letter], at
-    if letter in _COLLECTIONS:
+    if letter in _COLLECTIONS or letter == b"V":
         items = []
         while data[at : at + 1] != b"e":
             item, at = _unpack(data, at, objects, left)
             items.append(item)
+        if letter == b"V":
+            if objects is None:
+                raise ValueError("no such type")
+            return objects(Value(items)), at + 1
         return _COLLECTIONS[letter](items), at + 1
     end = data.index(b";", at)
     content = data[at:end].decode("ascii")
