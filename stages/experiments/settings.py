@@ -331,6 +331,27 @@ class Gpus(Section):
     scoring: Count = 0
 
 
+class Plan(Section):
+    """What `stages.plan` assumes of lengths and prices; decides no result."""
+
+    device: Literal["H100", "H200", "cpu"] | None = Field(
+        None, description="by default H100 where `gpus` are used, else cpu"
+    )
+    questions: Positive | None = Field(
+        None, description="training questions; needed for `questions.file`"
+    )
+    question_tokens: Positive | None = Field(
+        None, description="mean tokens of a prompt; by default 450, template plain 20"
+    )
+    trace_tokens: Positive | None = Field(
+        None, description="mean tokens of a trace; by default 5,000, or 0.6 of `traces.max_tokens`"
+    )
+    answer_tokens: Positive | None = Field(
+        None, description="mean tokens of an answer; by default 300, or 0.6 of the limit"
+    )
+    price_per_device_hour: float | None = Field(None, gt=0)
+
+
 class Machine(Section):
     """What this machine can hold; none of it changes results."""
 
@@ -371,6 +392,7 @@ class Experiment(Section):
     rows: Rows = Rows()
     evaluation: Evaluation = Evaluation()
     gpus: Gpus = Gpus()
+    plan: Plan = Plan()
 
     @model_validator(mode="after")
     def _weighs_what_is_drawn(self) -> "Experiment":
