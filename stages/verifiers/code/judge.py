@@ -6,6 +6,7 @@ program; it does so in a process that the program's own cannot look into (`asser
 """
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -233,3 +234,30 @@ def probe(name: str) -> str | None:
     program = "print(sum(map(int, input().split())))"
     verdict, reason = run(program, tests, sandbox.backend(name), START_TIME_LIMIT, 512)
     return None if verdict == "correct" else reason
+
+
+@functools.cache
+def choose(allow_unsandboxed: bool = False) -> str:
+    """Name of the first backend that works here, tried by running a program in it.
+
+    Raises
+    ------
+    NoSandbox
+        None works, and running without one is not allowed.
+    """
+    failures = []
+    for name in (sandbox.Bubblewrap.name, sandbox.Landlock.name):
+        try:
+            trouble = probe(name)
+        except Exception as error:
+            trouble = str(error) or type(error).__name__
+        if trouble is None:
+            return name
+        failures.append(f"{name}: {trouble}")
+    if allow_unsandboxed:
+        return sandbox.UNSANDBOXED
+    raise sandbox.NoSandbox(
+        f"programs cannot be run safely on this machine ({'; '.join(failures)}). Install "
+        "bubblewrap and allow user namespaces, or use a kernel with seccomp and Landlock, or, if "
+        "every program may be trusted with this account, set verdicts.allow_unsandboxed: true"
+    )

@@ -204,35 +204,6 @@ def backend(name: str) -> Backend:
     return _BACKENDS[name]()
 
 
-@functools.cache
-def choose(allow_unsandboxed: bool = False) -> str:
-    """Name of the first backend that works here, tried by running a program in it.
-
-    Raises
-    ------
-    NoSandbox
-        None works, and running without one is not allowed.
-    """
-    from stages.verifiers.code.judge import probe
-
-    failures = []
-    for name in (Bubblewrap.name, Landlock.name):
-        try:
-            trouble = probe(name)
-        except Exception as error:
-            trouble = str(error) or type(error).__name__
-        if trouble is None:
-            return name
-        failures.append(f"{name}: {trouble}")
-    if allow_unsandboxed:
-        return UNSANDBOXED
-    raise NoSandbox(
-        f"programs cannot be run safely on this machine ({'; '.join(failures)}). Install "
-        "bubblewrap and allow user namespaces, or use a kernel with seccomp and Landlock, or, if "
-        "every program may be trusted with this account, set verdicts.allow_unsandboxed: true"
-    )
-
-
 # seccomp and Landlock -----------------------------------------------------------------------------
 
 _PR_SET_PDEATHSIG = 1

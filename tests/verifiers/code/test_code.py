@@ -470,7 +470,7 @@ def test_expected_outputs_never_enter_the_sandbox(monkeypatch):
         send(self, message, deadline)
 
     monkeypatch.setattr(programs_judge.Session, "send", record)
-    backend = sandbox.backend(sandbox.choose())
+    backend = sandbox.backend(programs_judge.choose())
     secret = "73519284"
     for tests, program in (
         (programs.Tests("stdin", ("1",), (secret,)), "print(1)"),

@@ -157,15 +157,15 @@ def test_both_sandboxes_judge_alike(rows):
 def test_bubblewrap_comes_first():
     if judge.probe("bubblewrap") is not None:
         pytest.skip("bubblewrap does not work on this machine")
-    assert sandbox.choose() == "bubblewrap"
+    assert judge.choose() == "bubblewrap"
 
 
 @pytest.fixture
 def nothing_works(monkeypatch):
-    sandbox.choose.cache_clear()
+    judge.choose.cache_clear()
     monkeypatch.setattr(judge, "probe", lambda name: "not here")
     yield
-    sandbox.choose.cache_clear()
+    judge.choose.cache_clear()
 
 
 def test_without_a_sandbox_programs_are_refused(nothing_works):
@@ -185,10 +185,10 @@ def test_without_a_sandbox_a_setting_may_allow_programs(nothing_works):
 def test_the_second_sandbox_is_taken_where_the_first_is_missing(monkeypatch):
     if judge.probe("seccomp+landlock") is not None:
         pytest.skip("seccomp and Landlock do not work on this machine")
-    sandbox.choose.cache_clear()
+    judge.choose.cache_clear()
     monkeypatch.setattr(sandbox, "_program", lambda name: f"/nowhere/{name}")
-    assert sandbox.choose() == "seccomp+landlock"
-    sandbox.choose.cache_clear()
+    assert judge.choose() == "seccomp+landlock"
+    judge.choose.cache_clear()
 
 
 def test_a_sandbox_that_does_not_start_is_an_error_not_a_wrong_answer():
