@@ -63,6 +63,7 @@ def test_the_letter_of_a_text(text, letter):
         ("The answer must be B.", "B"),
         ("The most accurate option is D.", "D"),
         ("ANSWER: AB", None),
+        ("Neither A nor B is correct.", None),
     ],
 )
 def test_formulas_names_denials_and_wordings(text, letter):
