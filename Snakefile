@@ -25,7 +25,6 @@ rule all:
 
 
 include: "workflow/common.smk"
-include: "workflow/compared.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/traces.smk"

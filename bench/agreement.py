@@ -127,7 +127,7 @@ def main() -> None:
 def scratch(path: Path) -> Path:
     """The demo's model, untrained."""
     from stages.base import make
-    from stages.experiments.settings import Scratch
+    from stages.experiments.sources import Scratch
 
     make(Scratch(), 0, path)
     return path

@@ -14,7 +14,7 @@ from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.engines import Request, Sampling
 from stages.experiments.settings import StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 from stages.running.sampling import draw_table
 
 
@@ -31,14 +31,14 @@ def main(argv: list[str] | None = None) -> None:
     digests.same_tokenizer(args.traces, model)
     questions = store.read_table(args.questions, tables.QUESTIONS, ["question", "answer_kind"])
     traces = store.read_table(args.traces, tables.TRACES, ["token_ids", "closed"])
+    inputs = {"questions": args.questions, "traces": args.traces, "model": model}
     prompter = prompts.Prompter(settings, command.load_tokenizer(model))
     draw_table(
         tables.ANSWERS,
         answer_requests(questions, traces, settings, prompter),
         lambda _, text: {"answer": text},
         out=args.out,
-        recipe=recipe(settings, args, model),
-        inputs=[args.questions, args.traces],
+        origin=origin_of.output("answers", settings, inputs),
         model=model,
         settings=settings,
         machine=args.machine,
@@ -77,21 +77,6 @@ def answer_requests(
             seed = derive_seed(settings.seed, f"answer-{proposal}", settings.round, *key)
             requests.append(Request(key, context, seed, sampling))
     return requests
-
-
-def recipe(settings: StepSettings, args: Any, model: Path) -> dict[str, Any]:
-    """What an answer depends on besides its key. M is not in it: more keep the first ones."""
-    return {
-        "seed": settings.seed,
-        "round": settings.round,
-        "answers": settings.answers.model_dump(mode="json", exclude={"m"}),
-        "proposal": settings.traces.proposal,
-        "engine": settings.engine.model_dump(mode="json"),
-        "prompts": settings.prompts.model_dump(mode="json"),
-        "questions": digests.table_digest(args.questions),
-        "traces": digests.identity(args.traces),
-        "model": digests.model_digest(model),
-    }
 
 
 if __name__ == "__main__":

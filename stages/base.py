@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from stages.artifacts import store
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
-from stages.experiments.settings import Model, Scratch
+from stages.experiments.sources import Model, Scratch
 from stages.lm.families import read_config
 from stages.prompts import END_TURN, MARKERS
-from stages.running import command
+from stages.running import command, origin_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,11 +39,12 @@ def main(argv: list[str] | None = None) -> None:
     with store.atomic(args.out) as unfinished:
         if model.scratch is not None:
             make(model.scratch, derive_seed(args.settings.seed, "base"), unfinished)
-            inputs = []
+            sources = []
         else:
-            inputs = [find(model)]
-            put(inputs[0], unfinished)
-        provenance = command.provenance("base", args.settings, inputs, seconds=0.0, device="cpu")
+            sources = [find(model)]
+            put(sources[0], unfinished)
+        origin = origin_of.output("base", args.settings, {}, sources=sources)
+        provenance = command.provenance(origin, args.settings, seconds=0.0, device="cpu")
         store.write_json(unfinished / "provenance.json", provenance)
 
 

@@ -24,7 +24,7 @@ from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.engines import Draw, Request, Sampling
 from stages.experiments.settings import StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 from stages.running.sampling import draw_missing
 from stages.verifiers import Kind, NoSandbox, Pool, Task, Verdict, VerifyOptions
 
@@ -59,11 +59,13 @@ def main(argv: list[str] | None = None) -> None:
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(verifier(settings, args.workers))
         sandbox = sandbox_for(plans.values(), pool)
+        inputs = {"model": model, "held_out": args.held_out if "held_out" in plans else None}
+        origin = origin_of.output("evaluate", settings, inputs, settings.role)
         journals = Journals()
         for name, plan in plans.items():
-            depends_on = recipe(settings, plan, model)
+            recipe = origin.recipe | {f"benchmarks/{name}": {"source": plan.source}}
             out = args.out / f"{name}.parquet"
-            journal = Journal(out, tables.SAMPLES, depends_on, ("n_tokens",))
+            journal = Journal(out, tables.SAMPLES, recipe, ("n_tokens",))
             journals.by_benchmark[name] = stack.enter_context(journal)
         prompter = prompts.Prompter(settings, command.load_tokenizer(model))
         requests = sample_requests(plans, settings, prompter)
@@ -76,10 +78,7 @@ def main(argv: list[str] | None = None) -> None:
             engine=settings.engine.model_copy(update={"dtype": settings.evaluation.dtype}),
             machine=args.machine,
         )
-        inputs = [model, args.held_out] if "held_out" in plans and args.held_out else [model]
-        made = command.provenance(
-            "evaluate", settings, inputs, device=command.device_name(), sandbox=sandbox
-        )
+        made = command.provenance(origin, settings, device=command.device_name(), sandbox=sandbox)
         finish(journals, plans, pool, settings, made)
     store.write_json(args.out / "benchmarks.json", list(plans))
 
@@ -283,19 +282,6 @@ def finish(
         rows = verified(list(journal.rows(plan.keys)), plan, pool, settings)
         data = pa.Table.from_pylist(rows, schema=tables.SAMPLES.schema)
         journal.finish(plan.keys, {**made, **cost}, [data])
-
-
-def recipe(settings: StepSettings, plan: Plan, model: Path) -> dict[str, Any]:
-    """What a sample depends on besides its key; the number of samples is not part of it."""
-    how = settings.evaluation.model_dump(mode="json", exclude={"models", "benchmarks"})
-    return {
-        "seed": settings.seed,
-        "evaluation": how,
-        "engine": settings.engine.model_dump(mode="json"),
-        "prompts": settings.prompts.model_dump(mode="json"),
-        "source": plan.source,
-        "model": digests.model_digest(model),
-    }
 
 
 if __name__ == "__main__":

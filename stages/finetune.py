@@ -10,6 +10,7 @@ not ended 30 s after SIGTERM; with TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 large mode
 """
 
 import fcntl
+import json
 import math
 import shutil
 import signal
@@ -27,7 +28,7 @@ from stages.artifacts import digests, store, tables
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.experiments.settings import Finetune, Machine, StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 
 if TYPE_CHECKING:
     from stages.lm.plan import TrainingRows, TrainingSettings
@@ -60,15 +61,12 @@ def main(argv: list[str] | None = None) -> None:
     use_threads(model, args.machine.threads)
     check_tokens(training, model.checkpoint.config.vocab_size, args.rows)
     partial = args.out.with_name(args.out.name + ".partial")
-    identity = {
-        "finetune": how.model_dump(mode="json"),
-        "seed": settings.seed,
-        "rows": digests.table_digest(args.rows),
-        "base": digests.model_digest(base),
-    }
+    origin = origin_of.output(
+        "finetune", settings, {"rows": args.rows, "base": base}, settings.role
+    )
     trainer = Trainer(model, training, held_back, plan, partial)
     main_process = trainer.state.is_main_process
-    with unfinished_work(partial, identity) if main_process else nullcontext():
+    with unfinished_work(partial, origin.recipe) if main_process else nullcontext():
         trainer.state.wait_for_everyone()
         try:
             with stop_signals() as stop:
@@ -80,9 +78,8 @@ def main(argv: list[str] | None = None) -> None:
             trainer.save_model(directory, stop_tokens(base, training), str(base))
             if main_process:
                 provenance = command.provenance(
-                    "finetune",
+                    origin,
                     settings,
-                    [args.rows, base],
                     seconds=trainer.log[-1]["seconds"],
                     device=command.device_name(),
                     processes=trainer.state.num_processes,
@@ -207,8 +204,8 @@ def training_settings(
 
 
 @contextmanager
-def unfinished_work(partial: Path, identity: dict[str, Any]) -> Iterator[None]:
-    """Hold `<out>.partial` for this training alone; drop checkpoints of a different one."""
+def unfinished_work(partial: Path, recipe: dict[str, Any]) -> Iterator[None]:
+    """Hold `<out>.partial` for this training alone; discard checkpoints of a different one."""
     partial.mkdir(parents=True, exist_ok=True)
     with (partial / "lock").open("w") as lock:
         try:
@@ -217,11 +214,20 @@ def unfinished_work(partial: Path, identity: dict[str, Any]) -> Iterator[None]:
             raise UserError(
                 f"{partial}: another process is training this model; wait for it, or end it"
             ) from None
-        name = partial / "identity"
-        if not name.exists() or name.read_text() != digests.digest(identity):
-            for checkpoint in partial.glob("step-*"):
+        header = partial / "recipe.json"
+        before = json.loads(header.read_text()) if header.exists() else {}
+        if before != recipe:
+            checkpoints = list(partial.glob("step-*"))
+            if checkpoints:
+                changes = "; ".join(digests.differences(before, recipe))
+                print(
+                    f"{partial}: settings or inputs changed ({changes}); "
+                    f"discarding {len(checkpoints)} checkpoints",
+                    file=sys.stderr,
+                )
+            for checkpoint in checkpoints:
                 shutil.rmtree(checkpoint)
-            name.write_text(digests.digest(identity))
+            store.write_json(header, recipe)
         yield
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from stages.artifacts import store
 from stages.common.errors import UserError
-from stages.experiments.settings import Experiment, Model
+from stages.experiments.settings import Experiment
+from stages.experiments.sources import Model
 from stages.planning import page
 from stages.planning.estimate import make_plan
 from stages.planning.shapes import KNOWN, Shape

@@ -23,8 +23,8 @@ from stages.data import formats
 from stages.data.addition import additions
 from stages.data.checks import BadRow, question_row
 from stages.data.files import fetch, read_rows
-from stages.experiments.settings import Questions
-from stages.running import command
+from stages.experiments.sources import Questions
+from stages.running import command, origin_of
 from stages.verifiers import Pool, VerifyOptions
 
 Rows = list[dict[str, Any]]
@@ -51,10 +51,10 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("no training questions; see the settings `questions`")
     counts = count(training, dropped)
     print(f"training: {describe(counts)}; held out: {len(held_out):,}", file=sys.stderr)
+    files = [Path(file) for file in (source.file, source.held_out_file) if file]
     provenance = command.provenance(
-        "questions",
+        origin_of.output("questions", args.settings, {}, sources=files),
         args.settings,
-        [Path(file) for file in (source.file, source.held_out_file) if file],
         seconds=time.monotonic() - started,
         device="cpu",
         dataset_revision=revision,

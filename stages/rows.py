@@ -27,11 +27,12 @@ from stages.artifacts.journal import Key
 from stages.artifacts.tables import Table
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 from stages.running.ahead import ahead
 from stages.weighting.estimators import Method
 
 Tokens = NDArray[np.int32]
+INPUTS = ("questions", "tokenizer", "traces", "weights", "answers")
 ROWS_READ = 512
 TOKENS_WRITTEN = 1 << 20
 
@@ -79,13 +80,14 @@ class Selected(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     """Read the tables, make the rows, write them."""
     parser = command.parser(__doc__)
-    command.add_tables(parser, "questions", optional="traces weights answers verdicts")
+    command.add_tables(parser, "questions", optional="traces weights answers")
     parser.add_argument("--tokenizer", type=Path, required=True, help="directory of the base model")
     parser.add_argument("--out", type=Path, required=True, help="table of rows")
     args = parser.parse_args(argv)
     settings: StepSettings = args.settings
     started = time.monotonic()
 
+    inputs = {name: getattr(args, name) for name in INPUTS}
     maker = RowMaker(settings, command.load_tokenizer(args.tokenizer))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=args.out.parent) as file:
@@ -105,9 +107,8 @@ def main(argv: list[str] | None = None) -> None:
             tables.ROWS,
             ahead(pieces(itertools.chain([first], rows))),
             lambda: command.provenance(
-                "rows",
+                origin_of.output("rows", settings, inputs, settings.role),
                 settings,
-                [args.questions, args.traces, args.weights, args.answers],
                 seconds=time.monotonic() - started,
                 device="cpu",
                 tokenizer=digests.tokenizer_digest(args.tokenizer),

@@ -19,7 +19,7 @@ from stages.artifacts import digests, store, tables
 from stages.artifacts.journal import Journal
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 
 if TYPE_CHECKING:
     import torch
@@ -66,14 +66,14 @@ def main(argv: list[str] | None = None) -> None:
     temperature = scoring_temperature(settings, args.role)
     questions = {q["question_id"]: q for q in read_questions(args.questions)}
     keys = trace_keys(args.traces, questions)
-    depends_on = recipe(settings, args, model)
+    inputs = {"questions": args.questions, "traces": args.traces, "model": model}
+    origin = origin_of.output("scores", settings, inputs, args.role)
     columns = ("n_tokens", "trace_logprob")
-    with Journal(args.out, tables.SCORES, depends_on, columns) as journal:
+    with Journal(args.out, tables.SCORES, origin.recipe, columns) as journal:
         score_missing(journal, keys, questions, args, model, temperature)
         provenance = command.provenance(
-            "scores",
+            origin,
             settings,
-            [args.questions, args.traces, model],
             role=args.role,
             temperature=temperature,
             seconds=journal.seconds,
@@ -250,22 +250,6 @@ def unscored_row(text: ScoredText) -> dict[str, Any]:
         "answer_n_tokens": None,
         "answer_logprob": None,
         "trace_token_logprobs": None,
-    }
-
-
-def recipe(settings: StepSettings, args: argparse.Namespace, model: Path) -> dict[str, Any]:
-    """What a score depends on besides its key."""
-    return {
-        "role": args.role,
-        "temperature": scoring_temperature(settings, args.role),
-        "scores": settings.scores.model_dump(
-            mode="json", exclude={"prior_temperature", "posterior_temperature"}
-        ),
-        "prompts": settings.prompts.model_dump(mode="json"),
-        "hint": [settings.posterior.hint, settings.posterior.template],
-        "questions": digests.table_digest(args.questions),
-        "traces": digests.identity(args.traces),
-        "model": digests.model_digest(model),
     }
 
 

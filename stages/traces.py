@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from stages import prompts
-from stages.artifacts import digests, store, tables
+from stages.artifacts import store, tables
 from stages.common.seeds import derive_seed
 from stages.engines import Request, Sampling
 from stages.experiments.settings import StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 from stages.running.sampling import draw_table
 from stages.weighting.leaks import leaks_hint
 
@@ -44,8 +44,7 @@ def main(argv: list[str] | None = None) -> None:
             "leaking": leaks_hint(text, hints[question_id]),
         },
         out=args.out,
-        recipe=recipe(settings, args.questions, model),
-        inputs=[args.questions],
+        origin=origin_of.output("traces", settings, {"questions": args.questions, "model": model}),
         model=model,
         settings=settings,
         machine=args.machine,
@@ -75,20 +74,6 @@ def trace_requests(
             seed = derive_seed(settings.seed, f"trace-{how.proposal}", settings.round, *key)
             requests.append(Request(key, context, seed, sampling))
     return requests
-
-
-def recipe(settings: StepSettings, questions: Path, model: Path) -> dict[str, Any]:
-    """What a trace depends on besides its key. K is not in it: more traces keep the first ones."""
-    return {
-        "seed": settings.seed,
-        "round": settings.round,
-        "traces": settings.traces.model_dump(mode="json", exclude={"k", "shards"}),
-        "engine": settings.engine.model_dump(mode="json"),
-        "prompts": settings.prompts.model_dump(mode="json"),
-        "hint": [settings.posterior.hint, settings.posterior.template],
-        "questions": digests.table_digest(questions),
-        "model": digests.model_digest(model),
-    }
 
 
 if __name__ == "__main__":

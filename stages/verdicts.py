@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts import digests, store, tables
+from stages.artifacts import store, tables
 from stages.artifacts.journal import Journal, Key
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.prompts import text_to_verify
-from stages.running import command
+from stages.running import command, origin_of
 from stages.verifiers import NoSandbox, Pool, Task, Verdict, VerifyOptions, malformed
 
 REFERENCE = ("answer", "answer_kind", "options", "tests")
@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     questions = read_references(args.questions)
     keys = answer_keys(args.answers, questions)
     limits = settings.verdicts
-    with Journal(args.out, tables.VERDICTS, recipe(settings, args), ("verdict",)) as journal:
+    inputs = {"questions": args.questions, "answers": args.answers}
+    origin = origin_of.output("verdicts", settings, inputs)
+    with Journal(args.out, tables.VERDICTS, origin.recipe, ("verdict",)) as journal:
         with Pool(
             args.workers,
             limits.time_limit,
@@ -53,9 +55,8 @@ def main(argv: list[str] | None = None) -> None:
             unreadable = unreadable_references(asked, pool)
             verify_missing(journal, keys, args, asked, unreadable, pool)
         made = command.provenance(
-            "verdicts",
+            origin,
             settings,
-            [args.questions, args.answers],
             seconds=journal.seconds,
             device="cpu",
             sandbox=sandbox,
@@ -175,15 +176,6 @@ def missing_answers(journal: Journal, path: Path) -> Iterator[tuple[Key, str]]:
             key = (row["question_id"], row["k"], row["m"])
             if key not in journal:
                 yield key, row["answer"]
-
-
-def recipe(settings: StepSettings, args: argparse.Namespace) -> dict[str, Any]:
-    """What a verdict depends on besides its key. How many answers there are is not in it."""
-    return {
-        "verdicts": settings.verdicts.model_dump(mode="json"),
-        "questions": digests.table_digest(args.questions),
-        "answers": digests.identity(args.answers),
-    }
 
 
 if __name__ == "__main__":

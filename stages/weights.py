@@ -21,7 +21,7 @@ from stages import prompts
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 from stages.weighting.diagnostics import by_question, summarise
 from stages.weighting.estimators import Method
 from stages.weighting.leaks import leaks_hint
@@ -29,6 +29,8 @@ from stages.weighting.weigh import weigh
 
 KEY = ["question_id", "k"]
 TEXTS_AT_ONCE = 512
+
+INPUTS = ("questions", "traces", "prior", "posterior", "verdicts")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,10 +49,10 @@ def main(argv: list[str] | None = None) -> None:
     weighed = weigh(questions, join(args, settings, verifiable), settings)
     figures = by_question(weighed, settings)
 
+    inputs = {name: getattr(args, name) for name in INPUTS}
     provenance = command.provenance(
-        "weights",
+        origin_of.output("weights", settings, inputs),
         settings,
-        [args.questions, args.traces, args.prior, args.posterior, args.verdicts],
         seconds=time.monotonic() - started,
         device="cpu",
     )

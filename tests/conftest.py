@@ -8,7 +8,7 @@ import pytest
 from stages import base
 from stages.artifacts import store, tables
 from stages.data.addition import additions
-from stages.experiments.settings import Addition, Scratch
+from stages.experiments.sources import Addition, Scratch
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -20,7 +20,11 @@ MODULES = {
     if path != ROOT / "stages" / "__init__.py"
 }
 STEPS = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
-LEAVES = ("stages.experiments.settings", "stages.artifacts.tables")
+LEAVES = (
+    "stages.experiments.settings",
+    "stages.experiments.sources",
+    "stages.artifacts.tables",
+)
 
 # Today's exceptions: split these files, then remove them here.
 TOO_LONG = {
@@ -99,7 +103,8 @@ def test_a_room_of_pure_functions_knows_neither_snakemake_nor_artifacts(name: st
 
 @pytest.mark.parametrize("module", LEAVES)
 def test_settings_and_tables_import_nothing_of_the_project(module: str) -> None:
-    assert not [name for name in imported(MODULES[module]) if name.startswith("stages")]
+    names = imported(MODULES[module])
+    assert not [name for name in names if name.startswith("stages") and not name.startswith(LEAVES)]
 
 
 def test_no_file_is_longer_than_400_lines() -> None:

@@ -187,7 +187,7 @@ def test_a_kill_loses_nothing_and_doubles_nothing(model, held_out, scripted, tmp
 def test_samples_of_another_temperature_are_not_overwritten(model, held_out, scripted, tmp_path):
     engine = scripted(lambda _, item, sample: boxed(1))
     run(model, held_out, tmp_path / "out", settings("held_out", temperature=0.7))
-    with pytest.raises(UserError, match=r"evaluation\.temperature: 0\.7 -> 0\.6"):
+    with pytest.raises(UserError, match=r"evaluation\.temperature: default -> 0\.6"):
         run(model, held_out, tmp_path / "out", settings("held_out", temperature=0.6))
     assert len(engine.requests) == 20
 

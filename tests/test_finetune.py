@@ -43,7 +43,7 @@ def settings(**changes) -> str:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     from stages.base import make
-    from stages.experiments.settings import Scratch
+    from stages.experiments.sources import Scratch
 
     folder = tmp_path_factory.mktemp("base")
     make(Scratch(hidden_size=64, layers=2, heads=2, intermediate_size=48), 0, folder)

@@ -12,7 +12,7 @@ from stages import questions
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
 from stages.data.addition import addition_trace, additions
-from stages.experiments.settings import Addition
+from stages.experiments.sources import Addition
 
 CONVERSATION = {
     "system": "Think first.",

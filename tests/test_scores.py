@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     from stages.base import make
-    from stages.experiments.settings import Scratch
+    from stages.experiments.sources import Scratch
 
     folder = tmp_path_factory.mktemp("model")
     make(Scratch(hidden_size=64, layers=2, heads=2, intermediate_size=48), 0, folder)

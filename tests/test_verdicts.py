@@ -15,6 +15,7 @@ import pytest
 from stages import verdicts
 from stages.artifacts import store, tables
 from stages.common.errors import UserError
+from stages.running import origin_of
 
 ROOT = Path(__file__).parents[1]
 ADD = json.dumps({"kind": "stdin", "inputs": ["1 2\n"], "outputs": ["3\n"]})
@@ -123,7 +124,7 @@ def test_verdicts_are_the_same_for_any_workers_and_order(given, tmp_path):
 
 def test_more_answers_later_keep_the_first_verdicts(given, tmp_path, monkeypatch):
     arguments = given(answers=[row for row, _ in ANSWERS[:5]])
-    monkeypatch.setattr(verdicts.digests, "identity", lambda path: "same answers, more of them")
+    monkeypatch.setattr(origin_of.digests, "content", lambda path: "same, or more of them")
     run(arguments, tmp_path / "v.parquet")
     judged = []
     pool_run = verdicts.Pool.run

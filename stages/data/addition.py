@@ -17,7 +17,7 @@ at once takes it longer to learn: that is what a hint of the answer helps with, 
 import random
 from typing import Any
 
-from stages.experiments.settings import Addition
+from stages.experiments.sources import Addition
 
 
 def addition_trace(numbers: list[int]) -> str:

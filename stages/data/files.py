@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.common.errors import UserError
-from stages.experiments.settings import Questions
+from stages.experiments.sources import Questions
 
 
 def read_rows(file: Path) -> list[Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.data.checks import COLUMNS, BadRow, text
-from stages.experiments.settings import QuestionColumn
+from stages.experiments.sources import QuestionColumn
 from stages.prompts import BEGIN_SOLUTION, BEGIN_THOUGHT, END_SOLUTION, END_THOUGHT
 from stages.verifiers.text import last_box
 

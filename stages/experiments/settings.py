@@ -1,164 +1,27 @@
 """Every setting of config.yaml, with its default, its bounds and its meaning: the only place.
 
-An experiment is a set of sections. Each section below says which step reads it. Settings that do
+An experiment is a set of sections. Each section says which step reads it; those of
+questions, model and prompts are in `sources`. Settings that do
 not change results (memory, batch sizes, number of GPUs) are in `Machine` and `Gpus`; all others
 belong to the recipe of what is made from them (`stages/experiments/recipes.py`).
 """
 
-import difflib
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
+from stages.experiments.sources import (
+    Count,
+    Fraction,
+    Model,
+    Positive,
+    Prompts,
+    Questions,
+    Section,
+    Temperature,
+)
+
 MODELS = ("initial", "posterior", "final")
-QuestionColumn = Literal[
-    "question_id",
-    "question",
-    "answer",
-    "answer_kind",
-    "solution",
-    "trace",
-    "source",
-    "options",
-    "tests",
-    "system",
-]
-
-
-class Section(BaseModel):
-    """A group of settings: unknown keys are refused, values cannot be changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class Addition(Section):
-    """Column additions, made by the `questions` step (`stages/data/addition.py`)."""
-
-    numbers: tuple[Positive, Positive] = Field((2, 4), description="fewest and most summands")
-    digits: tuple[Positive, Positive] = Field((2, 5), description="fewest and most digits")
-    traced: Count = Field(400, description="questions with a teacher trace")
-    answer_only: Count = Field(1200, description="questions with an answer only")
-    held_out: Count = Field(600, description="questions kept for evaluation")
-
-    @model_validator(mode="after")
-    def _that_exist(self) -> "Addition":
-        for name, (least, most) in (("numbers", self.numbers), ("digits", self.digits)):
-            if least > most:
-                raise ValueError(f"{name}: [{least}, {most}] is reversed; the smaller comes first")
-        values = 10 ** self.digits[1] - 10 ** (self.digits[0] - 1)
-        total = self.traced + self.answer_only + self.held_out
-        existing = 0
-        for n in range(self.numbers[0], self.numbers[1] + 1):
-            existing += values**n
-            if total <= 0.9 * existing:  # drawing the last of all takes long
-                return self
-        raise ValueError(
-            f"{total:,} questions in all, but only {existing:,} different ones exist, of which "
-            "nine in ten can be drawn; ask for fewer, or widen numbers or digits"
-        )
-
-
-class Questions(Section):
-    """Where the questions come from: exactly one of `addition`, `file` and `dataset`."""
-
-    addition: Addition | None = None
-    file: str | None = Field(
-        None, description="JSONL, JSON, CSV or Parquet, also .gz; formats: docs/data.md"
-    )
-    dataset: str | None = Field(None, description="name of a dataset on the hub, owner/name")
-    revision: str | None = Field(None, description="commit of the dataset, for repeatable runs")
-    split: str = "train"
-    limit: Positive | None = Field(None, description="use this many questions, drawn by the seed")
-    held_out: Count = Field(0, description="of these, keep this many for evaluation")
-    held_out_file: str | None = Field(
-        None, description="questions for evaluation, instead of held_out drawn ones"
-    )
-    columns: dict[QuestionColumn, str] | None = Field(
-        None, description="by our column, the source's, for instance {question: prompt}"
-    )
-    traced_fraction: Fraction | None = Field(
-        None,
-        description="worked solutions as traces: of this share, drawn by the seed; the other "
-        "training questions keep the answer alone",
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Questions":
-        sources = [s for s in (self.addition, self.file, self.dataset) if s is not None]
-        if len(sources) > 1:
-            raise ValueError("give one of addition, file and dataset, not several")
-        if self.held_out_file is not None and (self.held_out or self.addition is not None):
-            raise ValueError("held_out_file replaces held_out, and addition has its own; give one")
-        return self
-
-
-class Scratch(Section):
-    """A Qwen3-architecture model with random weights and a character tokenizer."""
-
-    hidden_size: Positive = 128
-    layers: Positive = 4
-    heads: Positive = 4
-    key_value_heads: Positive = 2
-    intermediate_size: Positive = 384
-    max_positions: Positive = 512
-    characters: str = "0123456789+= \n"
-
-    @model_validator(mode="after")
-    def _heads_that_vllm_takes(self) -> "Scratch":
-        if self.hidden_size % self.heads or self.hidden_size // self.heads % 32:
-            raise ValueError("hidden_size / heads must be a multiple of 32, as vLLM wants it")
-        if self.heads % self.key_value_heads:
-            raise ValueError("heads must be a multiple of key_value_heads")
-        return self
-
-
-class Model(Section):
-    """The base model that every fine-tuning starts from: exactly one of `path` and `scratch`."""
-
-    path: str | None = Field(None, description="local directory or .gguf file, or name on the hub")
-    revision: str | None = Field(None, description="commit on the hub, for repeatable runs")
-    scratch: Scratch | None = Field(None, description="made with random weights")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Model":
-        if self.path is not None and self.scratch is not None:
-            raise ValueError("give path or scratch, not both")
-        return self
-
-
-class Prompts(Section):
-    """How a question is put to the models (`stages/prompts/`)."""
-
-    template: Literal["reasoning", "plain", "chat"] = Field(
-        "reasoning",
-        description="reasoning: the authors' system prompt and markers; plain: neither; chat: the "
-        "chat template of the model's tokenizer",
-    )
-    system: str | None = Field(None, description="system prompt (chat only)")
-    thought: tuple[str, str] | None = Field(
-        ("<think>", "</think>"),
-        description="markers of the thought (chat only); null: a model without a thought, which "
-        "can only be evaluated",
-    )
-    solution: tuple[str, str] | None = Field(
-        None,
-        description="markers of the solution (chat only); null: whatever follows the thought",
-    )
-
-    @model_validator(mode="after")
-    def _markers_of_chat(self) -> "Prompts":
-        fields = type(self).model_fields
-        for name in ("system", "thought", "solution"):
-            if self.template != "chat" and getattr(self, name) != fields[name].default:
-                raise ValueError(f"{name} needs template: chat; {self.template} has its own")
-        markers = [*(self.thought or ()), *(self.solution or ())]
-        if not all(marker.strip() for marker in markers) or len(set(markers)) < len(markers):
-            raise ValueError("the markers of thought and solution must be different texts")
-        return self
 
 
 class Lora(Section):
@@ -208,7 +71,12 @@ class Posterior(Finetune):
     hint: Literal["answer", "solution"] = Field("answer", description="what y' is")
     template: Literal["A", "B"] = Field("A", description="hint prompt (`stages/prompts/`)")
     init: Literal["base", "initial"] = Field("base", description="model it starts from")
-    rollouts: Positive = Field(8, description="M rollouts a question, from round 2 on")
+    train_on: Literal["teacher", "rollouts"] = Field(
+        "teacher",
+        description="round 1: teacher traces, as the authors did, or rollouts of the initial model "
+        "weighted by their answers (Algorithm 1); later rounds always learn from rollouts",
+    )
+    rollouts: Positive = Field(8, description="rollouts per question, where it learns from them")
 
 
 class Engine(Section):
@@ -416,11 +284,28 @@ class Experiment(Section):
             )
         return self
 
+    @property
+    def traces_from_prior(self) -> bool:
+        """Whether proposal and prior are the same distribution, so that every ratio is 1."""
+        return self.traces.proposal == "prior"
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether answers are sampled and verified."""
+        return self.answers.m > 0
+
+    def posterior_from_rollouts(self, round_: int) -> bool:
+        """Whether the posterior of a round learns from weighted rollouts, not teacher traces."""
+        if self.traces.proposal != "posterior":
+            return False  # no posterior is trained
+        return round_ > 1 or self.posterior.train_on == "rollouts"
+
 
 class StepSettings(Experiment):
-    """What one step is given: the experiment's settings that matter to it, and where it stands."""
+    """What one step is given: the settings that its recipe declares, and what it works for."""
 
     round: Positive = 1
+    rollouts: bool = Field(False, description="for the rollouts that a posterior learns from")
     role: Literal["initial", "posterior", "final"] = Field(
         "final", description="model that rows are made for"
     )
@@ -428,47 +313,3 @@ class StepSettings(Experiment):
     @model_validator(mode="after")
     def _weighs_what_is_drawn(self) -> "StepSettings":
         return self  # a step is given the settings that it reads: weights.k, but not traces.k
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """Say in one line a mistake which setting is wrong, and name the nearest right one.
-
-    Parameters
-    ----------
-    error : ValidationError
-        What pydantic found in the settings.
-    model : type of BaseModel
-        The model they were checked against, for instance `Experiment`.
-    where : str
-        What the user calls them, for instance ``config.yaml: experiments.tiny``.
-    """
-    lines = []
-    for mistake in error.errors():
-        path = [str(part) for part in mistake["loc"]]
-        place = ".".join([where, *path])
-        if mistake["type"] == "extra_forbidden":
-            known = list(_section_at(model, path[:-1]).model_fields)
-            near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            mend = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
-            lines.append(f"{place}: there is no such setting; {mend}")
-        else:
-            message = mistake["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(mistake["input"], dict) else f" (given: {mistake['input']!r})"
-            lines.append(f"{place}: {message}{given}")
-    return "\n".join(dict.fromkeys(lines))
-
-
-def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
-    for name in path:
-        field = model.model_fields.get(name)
-        if field is None:
-            continue  # a position in a list
-        found = [t for t in _types_in(field.annotation) if issubclass(t, BaseModel)]
-        model = found[0] if found else model
-    return model
-
-
-def _types_in(annotation: Any) -> list[type]:
-    inner = getattr(annotation, "__args__", ())
-    own = [annotation] if isinstance(annotation, type) and not inner else []
-    return own + [t for part in inner for t in _types_in(part)]

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from stages.common.errors import UserError
-from stages.experiments.settings import Prompts
+from stages.experiments.sources import Prompts
 from stages.prompts.templates import HINT, HINT_B, Template
 
 USER, ASSISTANT, SYSTEM_TEXT = "QUESTION-7f3a", "RESPONSE-7f3a", "SYSTEM-7f3a"

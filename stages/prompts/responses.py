@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from stages.experiments.settings import Prompts
+from stages.experiments.sources import Prompts
 from stages.prompts.templates import (
     BEGIN_SOLUTION,
     BEGIN_THOUGHT,

@@ -5,7 +5,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from stages.experiments.settings import Experiment, Prompts
+from stages.experiments.settings import Experiment
+from stages.experiments.sources import Prompts
 from stages.prompts.chat import chat_template, stand_in
 from stages.prompts.responses import hint_of, reference_solution
 from stages.prompts.templates import TEMPLATES, Parts, Template

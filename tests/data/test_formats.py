@@ -9,7 +9,7 @@ import pytest
 
 from stages.data import formats
 from stages.data.checks import COLUMNS, BadRow
-from stages.experiments.settings import QuestionColumn
+from stages.experiments.sources import QuestionColumn
 
 STRATOS = (
     "<|begin_of_thought|>\n\nTwo and two.\n\n<|end_of_thought|>\n\n"

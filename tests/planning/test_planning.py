@@ -9,7 +9,8 @@ import yaml
 from stages import plan
 from stages.common.errors import UserError
 from stages.experiments import config as experiments
-from stages.experiments.settings import Experiment, Machine, Model
+from stages.experiments.settings import Experiment, Machine
+from stages.experiments.sources import Model
 from stages.planning import memory
 from stages.planning.estimate import Plan, make_plan
 from stages.planning.rates import rate_of

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import prompts
-from stages.experiments.settings import Prompts
+from stages.experiments.sources import Prompts
 from stages.prompts import TEMPLATES
 
 TEXT = st.text(max_size=40).filter(lambda t: "<|" not in t)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.artifacts import store, tables
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
-from stages.running import command
+from stages.running import command, origin_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,11 +141,13 @@ def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture) -> None
 
 
 def test_provenance_names_settings_versions_and_inputs(tmp_path: Path) -> None:
-    (tmp_path / "x.txt").write_text("content")
+    questions = tmp_path / "questions.parquet"
+    store.write_table(questions, tables.QUESTIONS, tables.QUESTIONS.schema.empty_table(), {})
     settings = StepSettings.model_validate({"traces": {"k": 3}})
-    made = command.provenance("traces", settings, [tmp_path / "x.txt"], seconds=1.0, device="cpu")
+    origin = origin_of.output("traces", settings, {"questions": questions})
+    made = command.provenance(origin, settings, seconds=1.0, device="cpu")
     assert made["settings"]["traces"]["k"] == 3
     assert made["settings"]["traces"]["temperature"] == 0.7  # defaults are filled in
-    assert len(made["inputs"][str(tmp_path / "x.txt")]) == 16
+    assert len(made["inputs"][str(questions)]) == 16
     assert {"python", "torch", "pyarrow"} <= set(made["versions"])
     assert json.loads(json.dumps(made)) == made

@@ -10,33 +10,35 @@ rule settings:
     params:
         settings=lambda wildcards: CONFIG.experiments[wildcards.experiment].model_dump_json(),
     shell:
-        stage("experiments.config --out {output:q}")
+        step("settings --out {output:q}")
 
 
 rule questions:
     """Make, read or fetch the questions, and set some aside for evaluation."""
     input:
-        keep("questions"),
+        unpack(inputs("questions")),
     output:
-        training=KEPT["questions"],
+        training="results/{experiment}/questions.parquet",
         held_out="results/{experiment}/heldout.parquet",
     log:
         "logs/{experiment}/questions.log",
     params:
-        settings=given("questions"),
+        settings=settings("questions"),
+        identity=identity("questions"),
     shell:
-        stage("questions --out {output.training:q} --held-out {output.held_out:q}")
+        step("questions --out {output.training:q} --held-out {output.held_out:q}")
 
 
 rule base:
     """Get the base model: made with random weights, a local directory, or from the hub."""
     input:
-        keep("base"),
+        unpack(inputs("base")),
     output:
-        directory(KEPT["base"]),
+        directory("results/{experiment}/models/base"),
     log:
         "logs/{experiment}/base.log",
     params:
-        settings=given("base"),
+        settings=settings("base"),
+        identity=identity("base"),
     shell:
-        stage("base --out {output:q}")
+        step("base --out {output:q}")

@@ -4,25 +4,25 @@
 rule evaluate:
     """Sample and verify all benchmarks of one model."""
     input:
-        model=ancient(evaluated_model),
-        held_out=ancient(made("heldout")),
+        unpack(inputs("evaluate")),
     output:
         "results/{experiment}/eval/{model}/benchmarks.json",
     wildcard_constraints:
-        model=r"base|initial|final(-\d+)?",
+        model=layout.EVALUATED,
     log:
         "logs/{experiment}/eval/{model}.log",
     params:
-        settings=evaluation_settings,
+        inputs=arguments,
+        settings=settings("evaluate"),
+        identity=identity("evaluate"),
         folder=subpath(output[0], parent=True),
     resources:
         gpu=gpus("sampling"),
         machine=MACHINE,
     threads: cores("sampling")
     shell:
-        stage(
-            "evaluate --machine {resources.machine:q} --model {input.model:q} --held-out {input.held_out:q}"
-            " --out {params.folder:q}",
+        step(
+            "evaluate --machine {resources.machine:q} {params.inputs} --out {params.folder:q}",
             takes_gpus=True,
         )
 
@@ -30,38 +30,36 @@ rule evaluate:
 rule summary:
     """Score an experiment's models: eval.json."""
     input:
-        evaluations=evaluation_files,
-        questions=ancient(made("questions")),
-        models=ancient(trained_models),
-        draws=ancient(draws_of),
+        evaluations=evaluations,
+        questions=ancient(files(layout.questions)),
+        models=ancient(files(layout.trained_models)),
+        draws=ancient(files(layout.draws)),
         settings="results/{experiment}/settings.json",
     output:
         "results/{experiment}/eval.json",
     log:
         "logs/{experiment}/summary.log",
     params:
-        folders=evaluation_folders,
-        artifacts=artifacts,
+        folders=labels,
+        artifacts=lambda wildcards, input: layout.folders([*input.models, *input.draws]),
     shell:
         "exec python -m stages.summary --name {wildcards.experiment} --eval {params.folders:q}"
-        " --questions {input.questions:q} --artifacts {params.artifacts:q} --out {output:q}"
-        " 2> >(trap '' TERM INT; exec tee -a {log:q} >&2)"
+        " --questions {input.questions:q} --artifacts {params.artifacts:q} --out {output:q} "
+        + LOGGED
 
 
 rule comparison:
     """Score the models of several experiments, paired by item."""
     input:
-        evaluations=evaluation_files,
-        questions=lambda wildcards: sorted({path(n, "questions") for n in compared(wildcards)}),
+        evaluations=evaluations,
+        questions=files(layout.questions),
     output:
         "results/compare/{experiments}.json",
-    wildcard_constraints:
-        experiments=SEVERAL,
     log:
         "logs/compare/{experiments}.log",
     params:
-        folders=evaluation_folders,
+        folders=labels,
     shell:
         "exec python -m stages.summary --name {wildcards.experiments:q}"
-        " --eval {params.folders:q} --questions {input.questions:q} --out {output:q}"
-        " 2> >(trap '' TERM INT; exec tee -a {log:q} >&2)"
+        " --eval {params.folders:q} --questions {input.questions:q} --out {output:q} "
+        + LOGGED

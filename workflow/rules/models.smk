@@ -4,36 +4,37 @@
 rule teacher_rows:
     """Rows of the teacher's traces, for the initial model or the first posterior."""
     input:
-        questions=made("questions"),
-        base=base,
+        unpack(inputs("rows")),
     output:
         "results/{experiment}/teacher_rows/{model}.parquet",
     log:
         "logs/{experiment}/teacher_rows/{model}.log",
     params:
-        settings=given("model"),
+        inputs=arguments,
+        settings=settings("rows"),
+        identity=identity("rows"),
     shell:
-        stage("rows --questions {input.questions:q} --tokenizer {input.base:q} --out {output:q}")
+        step("rows {params.inputs} --out {output:q}")
 
 
 rule finetune:
     """Fine-tune a model on weighted rows."""
     input:
-        rows=keep("model", rows_of),
-        base=keep("model", start_of),
+        unpack(inputs("finetune")),
     output:
-        directory(KEPT["model"]),
+        directory("results/{experiment}/models/{model}"),
     log:
         "logs/{experiment}/models/{model}.log",
     params:
-        settings=given("model"),
+        inputs=arguments,
+        settings=settings("finetune"),
+        identity=identity("finetune"),
     resources:
         gpu=gpus("finetune"),
         machine=MACHINE,
-    threads: training_cores
+    threads: cores("finetune")
     shell:
-        stage(
-            "finetune --machine {resources.machine:q} --rows {input.rows:q} --base {input.base:q}"
-            " --out {output:q}",
+        step(
+            "finetune --machine {resources.machine:q} {params.inputs} --out {output:q}",
             takes_gpus=True,
         )

@@ -5,26 +5,27 @@ rule report:
     """The page of an experiment that a person opens first."""
     input:
         evaluation="results/{experiment}/eval.json",
-        questions=ancient(made("questions")),
-        models=ancient(trained_models),
-        draws=ancient(draws_of),
-        weights=ancient(each_round("weights.parquet")),
-        summaries=ancient(each_round("weights.json")),
+        questions=ancient(files(layout.questions)),
+        models=ancient(files(layout.trained_models)),
+        traces=ancient(files(layout.tables("traces"))),
+        verdicts=ancient(files(layout.tables("verdicts"))),
+        weights=ancient(files(layout.tables("weights"))),
     output:
         "results/{experiment}/report.html",
     log:
         "logs/{experiment}/report.log",
     params:
-        settings=given("final"),
-        models=named_models,
-        traces=folders_of("traces"),
-        verdicts=folders_of("verdicts"),
+        settings=lambda wildcards: CONFIG.experiments[wildcards.experiment].model_dump_json(),
+        models=lambda wildcards, input: [f"{Path(m).name}={m}" for m in input.models],
+        traces=lambda wildcards, input: layout.folders(input.traces),
+        verdicts=lambda wildcards, input: layout.folders(input.verdicts),
+        summaries=lambda wildcards, input: [str(Path(w).with_suffix(".json")) for w in input.weights],
     shell:
-        stage(
+        step(
             "report --eval {input.evaluation:q} --models {params.models:q}"
             " --questions {input.questions:q} --traces {params.traces:q}"
             " --verdicts {params.verdicts:q} --weights {input.weights:q}"
-            " --summaries {input.summaries:q} --out {output:q}"
+            " --summaries {params.summaries:q} --out {output:q}"
         )
 
 
@@ -34,9 +35,7 @@ rule comparison_page:
         "results/compare/{experiments}.json",
     output:
         "results/compare/{experiments}.html",
-    wildcard_constraints:
-        experiments=SEVERAL,
     log:
         "logs/compare/{experiments}-page.log",
     shell:
-        "exec python -m stages.report --eval {input:q} --out {output:q} 2> >(trap '' TERM INT; exec tee -a {log:q} >&2)"
+        "exec python -m stages.report --eval {input:q} --out {output:q} " + LOGGED

@@ -4,22 +4,23 @@
 rule traces:
     """Sample K traces of every question of a shard."""
     input:
-        questions=keep("traces", made("questions")),
-        model=keep("traces", proposal),
+        unpack(inputs("traces")),
     output:
-        update(KEPT["traces"]),
+        update("results/{experiment}/{draws}/traces/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/traces/shard-{shard}.log",
     params:
-        settings=given("traces"),
+        inputs=arguments,
+        settings=settings("traces"),
+        identity=identity("traces"),
         shards=lambda wildcards: CONFIG.experiments[wildcards.experiment].traces.shards,
     resources:
         gpu=gpus("sampling"),
         machine=MACHINE,
     threads: cores("sampling")
     shell:
-        stage(
-            "traces --machine {resources.machine:q} --questions {input.questions:q} --model {input.model:q}"
+        step(
+            "traces --machine {resources.machine:q} {params.inputs}"
             " --shard {wildcards.shard}/{params.shards} --out {output:q}",
             takes_gpus=True,
         )
@@ -28,22 +29,21 @@ rule traces:
 rule scores:
     """Score a shard's traces under the prior or the posterior."""
     input:
-        questions=keep("scores", made("questions")),
-        traces=keep("scores", same_shard("traces")),
-        model=keep("scores", scored_model),
+        unpack(inputs("scores")),
     output:
-        update(KEPT["scores"]),
+        update("results/{experiment}/{draws}/scores/{role}/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/scores/{role}/shard-{shard}.log",
     params:
-        settings=given("scores"),
+        inputs=arguments,
+        settings=settings("scores"),
+        identity=identity("scores"),
     resources:
         gpu=gpus("scoring"),
         machine=MACHINE,
     shell:
-        stage(
-            "scores --machine {resources.machine:q} --questions {input.questions:q}"
-            " --traces {input.traces:q} --model {input.model:q} --role {wildcards.role}"
+        step(
+            "scores --machine {resources.machine:q} {params.inputs} --role {wildcards.role}"
             " --out {output:q}",
             takes_gpus=True,
         )
@@ -52,23 +52,22 @@ rule scores:
 rule answers:
     """Sample M answers after every closed trace of a shard, from the prior."""
     input:
-        questions=keep("answers", made("questions")),
-        traces=keep("answers", same_shard("traces")),
-        model=keep("answers", prior),
+        unpack(inputs("answers")),
     output:
-        update(KEPT["answers"]),
+        update("results/{experiment}/{draws}/answers/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/answers/shard-{shard}.log",
     params:
-        settings=given("answers"),
+        inputs=arguments,
+        settings=settings("answers"),
+        identity=identity("answers"),
     resources:
         gpu=gpus("sampling"),
         machine=MACHINE,
     threads: cores("sampling")
     shell:
-        stage(
-            "answers --machine {resources.machine:q} --questions {input.questions:q}"
-            " --traces {input.traces:q} --model {input.model:q} --out {output:q}",
+        step(
+            "answers --machine {resources.machine:q} {params.inputs} --out {output:q}",
             takes_gpus=True,
         )
 
@@ -76,17 +75,15 @@ rule answers:
 rule verdicts:
     """Verify the answers of a shard."""
     input:
-        questions=keep("verdicts", made("questions")),
-        answers=keep("verdicts", same_shard("answers")),
+        unpack(inputs("verdicts")),
     output:
-        update(KEPT["verdicts"]),
+        update("results/{experiment}/{draws}/verdicts/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/verdicts/shard-{shard}.log",
     params:
-        settings=given("verdicts"),
-    threads: workflow.cores or 1
+        inputs=arguments,
+        settings=settings("verdicts"),
+        identity=identity("verdicts"),
+    threads: workflow._cores or 1
     shell:
-        stage(
-            "verdicts --questions {input.questions:q} --answers {input.answers:q}"
-            " --workers {threads} --out {output:q}"
-        )
+        step("verdicts {params.inputs} --workers {threads} --out {output:q}")

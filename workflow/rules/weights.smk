@@ -2,13 +2,9 @@
 
 
 rule weights:
-    """Weigh the traces of a round."""
+    """Compute the importance weights of a round's traces."""
     input:
-        questions=made("questions"),
-        traces=each_shard("traces"),
-        prior=scored_by("prior"),
-        posterior=scored_by("posterior"),
-        verdicts=sampled("verdicts"),
+        unpack(inputs("weights")),
     output:
         weights="results/{experiment}/{draws}/weights.parquet",
         summary="results/{experiment}/{draws}/weights.json",
@@ -16,39 +12,27 @@ rule weights:
     log:
         "logs/{experiment}/{draws}/weights.log",
     params:
-        settings=given("weights"),
-        traces=table("--traces", "traces"),
-        prior=table("--prior", "prior"),
-        posterior=table("--posterior", "posterior"),
-        verdicts=table("--verdicts", "verdicts"),
+        inputs=arguments,
+        settings=settings("weights"),
+        identity=identity("weights"),
     shell:
-        stage(
-            "weights --questions {input.questions:q} {params.traces} {params.prior}"
-            " {params.posterior} {params.verdicts} --out {output.weights:q}"
-            " --summary {output.summary:q} --by-question {output.by_question:q}"
+        step(
+            "weights {params.inputs} --out {output.weights:q} --summary {output.summary:q}"
+            " --by-question {output.by_question:q}"
         )
 
 
 rule rows:
-    """Make the training rows of a round's final model, or of a later round's posterior."""
+    """Make the training rows of a round's final model, or of a posterior that learns from rollouts."""
     input:
-        questions=made("questions"),
-        base=base,
-        weights=made("weights.parquet"),
-        traces=each_shard("traces"),
-        answers=sampled("answers"),
-        verdicts=sampled("verdicts"),
+        unpack(inputs("rows")),
     output:
         "results/{experiment}/{draws}/rows.parquet",
     log:
         "logs/{experiment}/{draws}/rows.log",
     params:
-        settings=given("final"),
-        traces=table("--traces", "traces"),
-        answers=table("--answers", "answers"),
-        verdicts=table("--verdicts", "verdicts"),
+        inputs=arguments,
+        settings=settings("rows"),
+        identity=identity("rows"),
     shell:
-        stage(
-            "rows --questions {input.questions:q} --tokenizer {input.base:q} {params.traces}"
-            " --weights {input.weights:q} {params.answers} {params.verdicts} --out {output:q}"
-        )
+        step("rows {params.inputs} --out {output:q}")
