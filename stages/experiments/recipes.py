@@ -5,12 +5,10 @@ settings that the step reads, the prompt text it uses, outside files, and the ar
 from. Everything else follows from it:
 
 - `step_settings`: a step is given the settings that its recipe names, and no others;
-- `ancestry`: the recipes of an artifact and of all that it is made from, as one flat mapping. Its
-  digest is the artifact's identity, as in a derivation hash. Steps record it in their output, and
-  the workflow computes it from config.yaml alone;
+- `derive`: the recipes of an artifact and of all that it is made from, as one flat mapping, whose
+  digest is its identity. Steps record it; the workflow computes it from config.yaml alone;
 - the inputs of the workflow's rules, and which of a parent's artifacts a child uses (`reuse`).
 
-To add a step, add a recipe (CONTRIBUTING.md).
 """
 
 import functools
@@ -319,7 +317,6 @@ def entry(settings: StepSettings, artifact: Artifact, inputs: Mapping[str, str])
 
 
 def _value(settings: Experiment, name: str) -> Any:
-    """The value of a dotted setting."""
     return functools.reduce(getattr, name.split("."), settings)
 
 
