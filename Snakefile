@@ -5,12 +5,15 @@
 The experiments are in config.yaml, the rules in workflow/rules/, one file per kind of artifact.
 """
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-configfile: "config.yaml"
+# that of the run's folder, else that of this clone
+configfile: "config.yaml" if Path("config.yaml").exists() else f"{workflow.basedir}/config.yaml"
 
 
 # Used only with --software-deployment-method apptainer; requirements/container.def builds it.

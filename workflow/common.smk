@@ -8,7 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 # steps run with the Python that runs Snakemake, and with the package of this clone
-CLONE = str(Path(workflow.basedir).resolve())
+CLONE = str(Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parent)
 sys.path.insert(0, CLONE)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ["PYTHONPATH"] = os.pathsep.join([CLONE, os.environ.get("PYTHONPATH", "")])

@@ -148,7 +148,7 @@ class Workspace:
             raise UserError(self._stale(name, file, changes))
         if extent == now.extent:
             return True
-        os.utime(file, (0, 0))
+        os.utime(file, (1, 1))  # a time of 0 counts as none
         return False
 
     def _foreign(
