@@ -24,6 +24,7 @@ lint: setup
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+	$(RUN)/snakefmt --check Snakefile workflow
 	$(RUN)/snakemake --lint
 
 bench: setup

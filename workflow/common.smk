@@ -1,4 +1,4 @@
-"""The functions that rules use; what they answer is computed in `stages.experiments`."""
+"""The functions that rules call; they look up what `stages.experiments` computes."""
 
 import json
 import os
@@ -10,8 +10,10 @@ from snakemake.exceptions import WorkflowError
 # steps run with the Python that runs Snakemake, and with the package of this clone
 CLONE = str(Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve().parent)
 sys.path.insert(0, CLONE)
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ["PYTHONPATH"] = os.pathsep.join([CLONE, os.environ.get("PYTHONPATH", "")])
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=os.pathsep.join([CLONE, os.environ.get("PYTHONPATH", "")]),
+)
 
 from stages.common.errors import UserError
 from stages.experiments import config as experiments
@@ -24,7 +26,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 WORKSPACE = reuse.Workspace(CONFIG)
-# `tee` ignores the signals that end a job: the step's last message and exit status are kept
+# `tee` ignores the signals that end a job, so that the step's last message and exit status are kept
 LOGGED = "2> >(trap '' TERM INT; exec tee -a {log:q} >&2)"
 MACHINE = CONFIG.machine.model_dump_json(exclude_defaults=True)
 
@@ -41,9 +43,9 @@ def artifact(step, wildcards):
 def inputs(step):
     """Input function: what the recipe declares, by the step's argument.
 
-    The age of inputs is ignored where the output is finished: neither a touched file nor a new
-    checkout has a model trained or a trace drawn again. Snakemake asks for every job, so this is
-    also where a changed setting stops the run.
+    Modification times of inputs are ignored where the output is finished, so that neither a
+    touched file nor a fresh checkout retrains a model or redraws a trace. Snakemake calls this for
+    every job, so this is also where a changed setting stops the run.
     """
 
     def files(wildcards):
@@ -70,14 +72,14 @@ def settings(step):
 
 
 def identity(step):
-    """Params function: what the artifact depends on; a job runs again when it changes."""
+    """Params function: digest of what the artifact depends on; the job reruns when it changes."""
     return lambda wildcards: WORKSPACE.ancestry(
         wildcards.experiment, artifact(step, wildcards)
     ).summary
 
 
 def files(listed):
-    """Input function: the files of those artifacts of a job's experiments that `listed` names."""
+    """Input function: files of the artifacts that `listed`, a function of `layout`, returns."""
     return lambda wildcards: WORKSPACE.files(layout.compared(wildcards), listed)
 
 
@@ -88,8 +90,8 @@ def evaluations(wildcards):
 
 def labels(wildcards):
     """Params function: `model=folder` of each evaluation."""
-    found = WORKSPACE.evaluations(layout.compared(wildcards))
-    return [f"{label}={Path(file).parent}" for file, label in found.items()]
+    evaluated = WORKSPACE.evaluations(layout.compared(wildcards))
+    return [f"{label}={Path(file).parent}" for file, label in evaluated.items()]
 
 
 def gpus(kind):
@@ -98,17 +100,22 @@ def gpus(kind):
 
 
 def cores(kind):
-    """Threads function: all cores for work on the CPU, one beside a GPU.
+    """Threads function: all cores on the CPU, one where the work is on a GPU.
 
-    `workflow.cores` raises where an executor runs the jobs; `_cores` is None there.
+    `workflow.cores` raises where jobs run through an executor; `_cores` is None there.
     """
     return lambda wildcards: 1 if gpus(kind)(wildcards) else workflow._cores or 1
 
 
-def step(command, takes_gpus=False):
-    """The shell command of a step, its messages kept in the log as well as shown.
+def python(command):
+    """The shell command of a module of `stages`; its messages are shown and kept in the log.
 
-    `exec` lets the step end with Snakemake, and `stages.running.gpus` gives it devices of its own.
+    `exec` replaces the shell, so that signals from Snakemake reach the step.
     """
+    return f"exec python -m stages.{command} {LOGGED}"
+
+
+def step(command, takes_gpus=False):
+    """The shell command of a step that is given settings; `running.gpus` assigns its devices."""
     run = f"running.gpus {{resources.gpu}} -- {command}" if takes_gpus else command
-    return f"exec python -m stages.{run} --settings {{params.settings:q}} {LOGGED}"
+    return python(f"{run} --settings {{params.settings:q}}")

@@ -1,4 +1,4 @@
-"""The questions, the base model, and the settings as they were resolved."""
+"""The questions, the base model, and the resolved settings."""
 
 
 rule settings:
@@ -14,7 +14,7 @@ rule settings:
 
 
 rule questions:
-    """Make, read or fetch the questions, and set some aside for evaluation."""
+    """Generate, read or download the questions, and hold some out for evaluation."""
     input:
         unpack(inputs("questions")),
     output:
@@ -30,7 +30,7 @@ rule questions:
 
 
 rule base:
-    """Get the base model: made with random weights, a local directory, or from the hub."""
+    """Get the base model: random weights, a local directory or file, or the hub."""
     input:
         unpack(inputs("base")),
     output:

@@ -1,4 +1,4 @@
-"""Evaluation of every model, and the figures of an experiment or of several."""
+"""Evaluation of every model, and the scores of one experiment or of several."""
 
 
 rule evaluate:
@@ -7,19 +7,19 @@ rule evaluate:
         unpack(inputs("evaluate")),
     output:
         "results/{experiment}/eval/{model}/benchmarks.json",
-    wildcard_constraints:
-        model=layout.EVALUATED,
     log:
         "logs/{experiment}/eval/{model}.log",
+    wildcard_constraints:
+        model=layout.EVALUATED,
+    threads: cores("sampling")
+    resources:
+        gpu=gpus("sampling"),
+        machine=MACHINE,
     params:
         inputs=arguments,
         settings=settings("evaluate"),
         identity=identity("evaluate"),
         folder=subpath(output[0], parent=True),
-    resources:
-        gpu=gpus("sampling"),
-        machine=MACHINE,
-    threads: cores("sampling")
     shell:
         step(
             "evaluate --machine {resources.machine:q} {params.inputs} --out {params.folder:q}",
@@ -43,9 +43,10 @@ rule summary:
         folders=labels,
         artifacts=lambda wildcards, input: layout.folders([*input.models, *input.draws]),
     shell:
-        "exec python -m stages.summary --name {wildcards.experiment} --eval {params.folders:q}"
-        " --questions {input.questions:q} --artifacts {params.artifacts:q} --out {output:q} "
-        + LOGGED
+        python(
+            "summary --name {wildcards.experiment} --eval {params.folders:q}"
+            " --questions {input.questions:q} --artifacts {params.artifacts:q} --out {output:q}"
+        )
 
 
 rule comparison:
@@ -60,6 +61,7 @@ rule comparison:
     params:
         folders=labels,
     shell:
-        "exec python -m stages.summary --name {wildcards.experiments:q}"
-        " --eval {params.folders:q} --questions {input.questions:q} --out {output:q} "
-        + LOGGED
+        python(
+            "summary --name {wildcards.experiments:q} --eval {params.folders:q}"
+            " --questions {input.questions:q} --out {output:q}"
+        )

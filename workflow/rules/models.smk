@@ -1,8 +1,8 @@
-"""Fine-tuned models, and the teacher rows that the first two learn from."""
+"""Fine-tuned models, and the teacher rows that train the first two."""
 
 
 rule teacher_rows:
-    """Rows of the teacher's traces, for the initial model or the first posterior."""
+    """Training rows from teacher traces, for the initial model or the first posterior."""
     input:
         unpack(inputs("rows")),
     output:
@@ -25,14 +25,14 @@ rule finetune:
         directory("results/{experiment}/models/{model}"),
     log:
         "logs/{experiment}/models/{model}.log",
+    threads: cores("finetune")
+    resources:
+        gpu=gpus("finetune"),
+        machine=MACHINE,
     params:
         inputs=arguments,
         settings=settings("finetune"),
         identity=identity("finetune"),
-    resources:
-        gpu=gpus("finetune"),
-        machine=MACHINE,
-    threads: cores("finetune")
     shell:
         step(
             "finetune --machine {resources.machine:q} {params.inputs} --out {output:q}",

@@ -1,8 +1,8 @@
-"""What an experiment will cost, before any of it has run."""
+"""What an experiment will cost, before anything runs."""
 
 
 rule plan:
-    """Plan tokens, device time, memory, disk and price of an experiment."""
+    """Estimate the tokens, device time, memory, disk space and price of an experiment."""
     output:
         plan="results/{experiment}/plan.json",
         page="results/{experiment}/plan.html",
@@ -10,10 +10,12 @@ rule plan:
         "logs/{experiment}/plan.log",
     params:
         settings=lambda wildcards: CONFIG.experiments[wildcards.experiment].model_dump_json(),
-        machine=CONFIG.machine.model_dump_json(exclude_defaults=True),
+        machine=MACHINE,
         jobs=workflow.cores or 1,
         evaluation="results/{experiment}/eval.json",
     shell:
-        "exec python -m stages.plan --settings {params.settings:q} --machine {params.machine:q}"
-        " --name {wildcards.experiment} --jobs {params.jobs} --eval {params.evaluation:q}"
-        " --out {output.plan:q} --page {output.page:q} 2> >(tee {log:q} >&2)"
+        step(
+            "plan --machine {params.machine:q} --name {wildcards.experiment}"
+            " --jobs {params.jobs} --eval {params.evaluation:q}"
+            " --out {output.plan:q} --page {output.page:q}"
+        )

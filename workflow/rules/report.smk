@@ -1,8 +1,8 @@
-"""Pages for people: the report of an experiment, and the comparison of several."""
+"""HTML pages: the report of one experiment, and the comparison of several."""
 
 
 rule report:
-    """The page of an experiment that a person opens first."""
+    """The report of an experiment: scores, curves and example traces on one page."""
     input:
         evaluation="results/{experiment}/eval.json",
         questions=ancient(files(layout.questions)),
@@ -19,7 +19,9 @@ rule report:
         models=lambda wildcards, input: [f"{Path(m).name}={m}" for m in input.models],
         traces=lambda wildcards, input: layout.folders(input.traces),
         verdicts=lambda wildcards, input: layout.folders(input.verdicts),
-        summaries=lambda wildcards, input: [str(Path(w).with_suffix(".json")) for w in input.weights],
+        summaries=lambda wildcards, input: [
+            str(Path(w).with_suffix(".json")) for w in input.weights
+        ],
     shell:
         step(
             "report --eval {input.evaluation:q} --models {params.models:q}"
@@ -30,7 +32,7 @@ rule report:
 
 
 rule comparison_page:
-    """Scores of several experiments on one page, with paired differences."""
+    """Scores of several experiments and their paired differences on one page."""
     input:
         "results/compare/{experiments}.json",
     output:
@@ -38,4 +40,4 @@ rule comparison_page:
     log:
         "logs/compare/{experiments}-page.log",
     shell:
-        "exec python -m stages.report --eval {input:q} --out {output:q} " + LOGGED
+        python("report --eval {input:q} --out {output:q}")

@@ -1,4 +1,4 @@
-"""Traces, their scores under both models, their answers, and the verdicts: shard by shard."""
+"""Traces, their scores under both models, their answers and verdicts, shard by shard."""
 
 
 rule traces:
@@ -9,15 +9,15 @@ rule traces:
         update("results/{experiment}/{draws}/traces/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/traces/shard-{shard}.log",
+    threads: cores("sampling")
+    resources:
+        gpu=gpus("sampling"),
+        machine=MACHINE,
     params:
         inputs=arguments,
         settings=settings("traces"),
         identity=identity("traces"),
         shards=lambda wildcards: CONFIG.experiments[wildcards.experiment].traces.shards,
-    resources:
-        gpu=gpus("sampling"),
-        machine=MACHINE,
-    threads: cores("sampling")
     shell:
         step(
             "traces --machine {resources.machine:q} {params.inputs}"
@@ -34,13 +34,13 @@ rule scores:
         update("results/{experiment}/{draws}/scores/{role}/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/scores/{role}/shard-{shard}.log",
+    resources:
+        gpu=gpus("scoring"),
+        machine=MACHINE,
     params:
         inputs=arguments,
         settings=settings("scores"),
         identity=identity("scores"),
-    resources:
-        gpu=gpus("scoring"),
-        machine=MACHINE,
     shell:
         step(
             "scores --machine {resources.machine:q} {params.inputs} --role {wildcards.role}"
@@ -57,14 +57,14 @@ rule answers:
         update("results/{experiment}/{draws}/answers/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/answers/shard-{shard}.log",
+    threads: cores("sampling")
+    resources:
+        gpu=gpus("sampling"),
+        machine=MACHINE,
     params:
         inputs=arguments,
         settings=settings("answers"),
         identity=identity("answers"),
-    resources:
-        gpu=gpus("sampling"),
-        machine=MACHINE,
-    threads: cores("sampling")
     shell:
         step(
             "answers --machine {resources.machine:q} {params.inputs} --out {output:q}",
@@ -80,10 +80,10 @@ rule verdicts:
         update("results/{experiment}/{draws}/verdicts/shard-{shard}.parquet"),
     log:
         "logs/{experiment}/{draws}/verdicts/shard-{shard}.log",
+    threads: workflow._cores or 1
     params:
         inputs=arguments,
         settings=settings("verdicts"),
         identity=identity("verdicts"),
-    threads: workflow._cores or 1
     shell:
         step("verdicts {params.inputs} --workers {threads} --out {output:q}")

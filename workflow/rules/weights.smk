@@ -1,4 +1,4 @@
-"""Importance weights, and the training rows that they give."""
+"""Importance weights, and the training rows that follow from them."""
 
 
 rule weights:
@@ -23,7 +23,7 @@ rule weights:
 
 
 rule rows:
-    """Make the training rows of a round's final model, or of a posterior that learns from rollouts."""
+    """Build the training rows of a round's final model, or of a posterior trained on rollouts."""
     input:
         unpack(inputs("rows")),
     output:
