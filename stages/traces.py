@@ -65,10 +65,11 @@ def trace_requests(
 ) -> list[Request]:
     """One request per trace: K for every question, k varying fastest."""
     how, stop = settings.traces, (prompter.template.end_thought,)
+    role: prompts.Role = "prior" if settings.traces_from_prior else "posterior"
     sampling = Sampling(how.temperature, how.top_p, how.top_k, how.max_tokens, stop)
     requests = []
     for question in questions:
-        context = prompter.prompt(how.proposal, question).ids
+        context = prompter.prompt(role, question).ids
         for k in range(how.k):
             key = (question["question_id"], k)
             seed = derive_seed(settings.seed, f"trace-{how.proposal}", settings.round, *key)

@@ -102,6 +102,15 @@ def identity(path: Path) -> str:
     return read_provenance(path).get("identity") or content(path)
 
 
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+
+
 def model_digest(model: Path) -> str:
     """Digest of a model: its configuration whole, its weights by size, first and last MiB."""
     parts = []
@@ -113,7 +122,7 @@ def model_digest(model: Path) -> str:
                 weights.seek(max(0, size - edge))
                 ends = hashlib.sha256(head + weights.read(edge)).hexdigest()
             parts.append([file.name, size, ends])
-        elif file.name in ("config.json", "generation_config.json", "tokenizer.json"):
+        elif file.name in MODEL_FILES:
             parts.append([file.name, file_digest(file)])
     return digest(parts)
 

@@ -210,7 +210,7 @@ ROWS = Table(
     (
         _QUESTION_ID,
         Column("k", COUNT, "Trace the row was made of; null for a teacher row.", optional=True),
-        Column("origin", TEXT, "Who wrote the trace: teacher, posterior or prior."),
+        Column("origin", TEXT, "Who wrote the trace: teacher, or `traces.proposal`."),
         Column("prompt", TEXT, "Text that carries no loss."),
         Column("response", TEXT, "Text that is learned, end marker included."),
         Column("token_ids", TOKENS, "Prompt and response as tokens."),

@@ -118,6 +118,7 @@ def traces(experiment: Experiment, artifact: Artifact) -> Recipe:
 PROPOSALS: dict[str, Callable[[int], tuple[Artifact, bool]]] = {
     "posterior": lambda round_: (layout.model("posterior", round_), True),
     "prior": lambda round_: (layout.prior(round_), False),
+    "hinted_prior": lambda round_: (layout.prior(round_), True),
 }
 
 

@@ -68,7 +68,9 @@ class Finetune(Section):
 class Posterior(Finetune):
     """The posterior's fine-tuning, and what it is shown."""
 
-    hint: Literal["answer", "solution"] = Field("answer", description="what y' is")
+    hint: Literal["answer", "solution", "none"] = Field(
+        "answer", description="what y' is; none: the posterior sees the question alone"
+    )
     template: Literal["A", "B"] = Field("A", description="hint prompt (`stages/prompts/`)")
     init: Literal["base", "initial"] = Field("base", description="model it starts from")
     train_on: Literal["teacher", "rollouts"] = Field(
@@ -90,7 +92,11 @@ class Traces(Section):
     """Sampling of thinking traces."""
 
     k: Positive = Field(8, description="K: traces a question")
-    proposal: Literal["posterior", "prior"] = "posterior"
+    proposal: Literal["posterior", "prior", "hinted_prior"] = Field(
+        "posterior",
+        description="who writes the traces; hinted_prior: the prior, shown the hint (STaR's "
+        "rationalization)",
+    )
     temperature: Temperature = 0.7
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(-1, ge=-1, description="-1: off")

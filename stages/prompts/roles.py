@@ -89,12 +89,13 @@ def prompt_parts(
     """The prompt of a question for a role, the one rule of who sees what.
 
     prior : the question.
-    posterior : the question and the hint, by `posterior.hint` and `posterior.template`.
+    posterior : the question and the hint, by `posterior.hint` and `posterior.template`; with
+        `posterior.hint: none` what the prior sees.
     evaluation : what the prior sees. With `evaluation.protocol: authors` the thought begins as in
         the authors' evaluation, with a marker whose pipes are missing, which no model was trained
         on.
     """
-    if role == "posterior":
+    if role == "posterior" and settings.posterior.hint != "none":
         hint = hint_of(question, settings.posterior.hint)
         return template.hint_prompt(question["question"], hint, settings.posterior.template)
     head, user, tail = template.question_prompt(question["question"])

@@ -126,6 +126,14 @@ def test_a_hint_that_nobody_sees_makes_no_trace_stale() -> None:
     assert ancestry({}, TRACES) != ancestry({"posterior": {"template": "B"}}, TRACES)
 
 
+def test_a_hinted_prior_needs_no_posterior() -> None:
+    recipes_of = ancestry({"traces": {"proposal": "hinted_prior"}}, layout.model("final")).recipes
+    assert "models/posterior" not in recipes_of
+    scores = recipes_of["round-1/scores/posterior"]
+    assert scores["inputs"]["model"] == "models/initial"
+    assert "posterior" in recipes_of["round-1/traces"]["prompts"]
+
+
 # One changed setting -----------------------------------------------------------------------------
 
 
@@ -138,7 +146,7 @@ CHANGES: dict[str, list[Any]] = {
     "initial.steps": [7],
     "initial.batch_size": [5],
     "posterior.epochs": [9.0],
-    "posterior.hint": ["solution"],
+    "posterior.hint": ["solution", "none"],
     "posterior.template": ["B"],
     "posterior.init": ["initial"],
     "posterior.rollouts": [3],
@@ -183,7 +191,7 @@ def depends(work: Workspace, other: Workspace, artifact: Artifact, name: str) ->
     )
     if recipe.inputs != changed.inputs:
         return True  # `posterior.init` and its like choose what an artifact is made from
-    text = name in ("prompts.template", "posterior.template") and (
+    text = name in ("prompts.template", "posterior.template", "posterior.hint") and (
         "posterior" in recipe.prompts or (name.startswith("prompts") and recipe.prompts)
     )
     inputs = recipe.inputs.values()
