@@ -294,7 +294,7 @@ def test_additions_are_distinct_right_and_the_same_for_a_seed() -> None:
     [
         ({"numbers": (4, 2)}, r"numbers: \[4, 2\] is reversed"),
         ({"digits": (5, 1)}, r"digits: \[5, 1\] is reversed"),
-        ({"numbers": (1, 1), "digits": (1, 1)}, "only 9 different ones exist"),
+        ({"numbers": (1, 1), "digits": (1, 1)}, "only 9 distinct ones exist"),
     ],
 )
 def test_additions_that_do_not_exist_are_refused(settings: dict, message: str) -> None:

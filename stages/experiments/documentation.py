@@ -1,9 +1,9 @@
-"""Reference documentation of the settings, generated from settings.py.
+"""Reference documentation of the settings, generated from `settings` and `sources`.
 
 python -m stages.experiments.documentation docs
 
-writes settings.md, to read, and settings.schema.json, by which editors complete and check
-config.yaml. A test keeps both equal to the code; `make docs` regenerates them.
+writes settings.md, and settings.schema.json, with which editors complete and check config.yaml.
+`make docs` runs it; a test fails where either file is out of date.
 """
 
 import json
@@ -16,7 +16,7 @@ from stages.experiments.settings import MODELS, Experiment, Machine
 INTRODUCTION = """\
 # Settings
 
-Generated from `stages/experiments/settings.py` by `make docs`; do not edit.
+Generated from `stages/experiments/settings.py` and `sources.py` by `make docs`; do not edit.
 
 An experiment in `config.yaml` states only what differs from the defaults below, from the section
 `defaults` of `config.yaml`, and from the experiment that it names in `inherits`. A setting
@@ -60,14 +60,14 @@ def reference() -> str:
 
 
 def _section(path: str, name: str, definitions: Schema) -> list[str]:
-    """Heading, description and table of a section, followed by the sections inside it."""
+    """Heading, description and table of a section, followed by its subsections."""
     properties = definitions[name]["properties"]
     lines = [f"## {path or 'An experiment'}", "", definitions[name]["description"], ""]
     if path in MODELS:
         shared = definitions["Finetune"]["properties"]
         properties = {key: value for key, value in properties.items() if shared.get(key) != value}
-        lines += ["All settings of `finetune` can be set here, for this model alone.", ""]
-    sections = {key: _section_of(value, definitions) for key, value in properties.items()}
+        lines += ["All settings of `finetune` can be set here, for this model only.", ""]
+    sections = {key: section_of(value, definitions) for key, value in properties.items()}
     table = [
         f"| `{path}{'.' if path else ''}{key}` | {_values(value, definitions)} | {_default(value)} "
         f"| {value.get('description', '')} |"
@@ -82,7 +82,7 @@ def _section(path: str, name: str, definitions: Schema) -> list[str]:
     return lines
 
 
-def _section_of(value: Schema, definitions: Schema) -> str | None:
+def section_of(value: Schema, definitions: Schema) -> str | None:
     """Name of the section that a setting holds, None for a plain setting."""
     for option in [value, *value.get("anyOf", [])]:
         name = option.get("$ref", "").rpartition("/")[2]
@@ -92,7 +92,7 @@ def _section_of(value: Schema, definitions: Schema) -> str | None:
 
 
 def _values(value: Schema, definitions: Schema) -> str:
-    """Type and bounds of a setting, for people."""
+    """Type and bounds of a setting, in words."""
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]
         keys = definitions[name].get("properties")

@@ -1,9 +1,8 @@
 """Every setting of config.yaml, with its default, its bounds and its meaning: the only place.
 
-An experiment is a set of sections. Each section says which step reads it; those of
-questions, model and prompts are in `sources`. Settings that do
-not change results (memory, batch sizes, number of GPUs) are in `Machine` and `Gpus`; all others
-belong to the recipe of what is made from them (`stages/experiments/recipes.py`).
+An experiment consists of sections; those of questions, model and prompts are in `sources`.
+Settings that do not change results (memory, batch sizes, number of GPUs) are in `Machine`, `Gpus`
+and `Plan`; every other one decides the artifacts whose recipe names it (`recipes.py`).
 """
 
 from typing import Any, Literal
@@ -27,34 +26,43 @@ MODELS = ("initial", "posterior", "final")
 class Lora(Section):
     """Low-rank adapters that are trained instead of the whole model (`stages/lm/lora.py`)."""
 
-    rank: Positive = 16
-    alpha: float = Field(32.0, gt=0, description="the adapters' product is scaled by alpha / rank")
+    rank: Positive = Field(16, description="rank of each adapter")
+    alpha: float = Field(32.0, gt=0, description="adapters are scaled by alpha / rank")
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear", description="names of the linear layers that get one, for instance q_proj"
+        "all-linear", description="names of the linear layers with an adapter, for instance q_proj"
     )
 
 
 class Finetune(Section):
-    """One weighted fine-tuning. Defaults are ours: the authors' are not known."""
+    """One weighted fine-tuning. The defaults are ours; the authors' are unknown."""
 
-    learning_rate: float = Field(1e-5, gt=0, le=1)
-    epochs: float = Field(3.0, gt=0, description="passes over the rows; unused when steps is set")
-    steps: Positive | None = Field(None, description="optimizer steps")
-    batch_size: Positive = Field(96, description="B: rows an optimizer step")
-    warmup_fraction: Fraction = 0.1
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
-    max_grad_norm: float = Field(1.0, gt=0)
-    max_tokens: Positive = Field(16384, description="longer rows are left out and counted")
-    holdout_fraction: Fraction = Field(0.0, description="rows held back for the evaluation loss")
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="peak, after warm-up")
+    epochs: float = Field(3.0, gt=0, description="passes over the rows; ignored when steps is set")
+    steps: Positive | None = Field(None, description="optimizer steps; default: from epochs")
+    batch_size: Positive = Field(96, description="B: rows per optimizer step")
+    warmup_fraction: Fraction = Field(
+        0.1, description="share of the steps in which the learning rate rises"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.95), description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    max_tokens: Positive = Field(16384, description="longer rows are skipped and counted")
+    holdout_fraction: Fraction = Field(
+        0.0, description="share of the rows held out for the evaluation loss"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="of forward and backward pass"
+    )
     master_dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="of weights and optimizer; bfloat16: half the memory, random rounding",
+        description="of weights and optimizer; bfloat16 halves the memory (stochastic rounding)",
     )
-    activation_checkpointing: bool = True
+    activation_checkpointing: bool = Field(
+        True, description="recompute activations in the backward pass, which saves memory"
+    )
     lora: Lora | None = Field(
-        None, description="train adapters; dtype is then the model's, master_dtype theirs"
+        None,
+        description="train adapters: dtype is then the frozen model's, master_dtype the adapters'",
     )
 
     @model_validator(mode="before")
@@ -66,7 +74,7 @@ class Finetune(Section):
 
 
 class Posterior(Finetune):
-    """The posterior's fine-tuning, and what it is shown."""
+    """The posterior's fine-tuning, and the hint it is shown."""
 
     hint: Literal["answer", "solution", "none"] = Field(
         "answer", description="what y' is; none: the posterior sees the question alone"
@@ -78,74 +86,101 @@ class Posterior(Finetune):
         description="round 1: teacher traces, as the authors did, or rollouts of the initial model "
         "weighted by their answers (Algorithm 1); later rounds always learn from rollouts",
     )
-    rollouts: Positive = Field(8, description="rollouts per question, where it learns from them")
+    rollouts: Positive = Field(
+        8, description="rollouts per question, where it learns from rollouts"
+    )
 
 
 class Engine(Section):
-    """What samples."""
+    """The program that samples."""
 
-    name: Literal["vllm", "transformers"] = "vllm"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    name: Literal["vllm", "transformers"] = Field(
+        "vllm", description="transformers: slower, for tests and checks"
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of traces and answers; auto: that of the checkpoint"
+    )
 
 
 class Traces(Section):
     """Sampling of thinking traces."""
 
-    k: Positive = Field(8, description="K: traces a question")
+    k: Positive = Field(8, description="K: traces per question")
     proposal: Literal["posterior", "prior", "hinted_prior"] = Field(
         "posterior",
-        description="who writes the traces; hinted_prior: the prior, shown the hint (STaR's "
-        "rationalization)",
+        description="model that writes the traces; hinted_prior: the prior, shown the hint "
+        "(STaR's rationalization)",
     )
-    temperature: Temperature = 0.7
-    top_p: float = Field(1.0, gt=0, le=1)
+    temperature: Temperature = Field(0.7, description="0: greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; 1: off")
     top_k: int = Field(-1, ge=-1, description="-1: off")
-    max_tokens: Positive = 32764
-    shards: Positive = Field(1, description="files, each sampled by a job of its own")
+    max_tokens: Positive = Field(32764, description="longer traces are truncated")
+    shards: Positive = Field(1, description="number of files; each is one job")
 
 
 class Scores(Section):
     """Scoring of traces under prior and posterior."""
 
-    prior_temperature: float | Literal["sampling"] = 1.0
+    prior_temperature: float | Literal["sampling"] = Field(
+        1.0, description="sampling: the temperature, top_p and top_k of traces"
+    )
     posterior_temperature: float | Literal["sampling"] = Field(
-        1.0, description="sampling: as the traces were drawn, the proposal density proper"
+        1.0,
+        description="sampling: as the traces were drawn, which gives their exact proposal density",
     )
     max_tokens: Positive = Field(32000, description="longer traces get no score")
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    keep_token_logprobs: bool = Field(False, description="one number a token, in the table")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="of the models that score"
+    )
+    keep_token_logprobs: bool = Field(False, description="store the log-prob of every token")
 
 
 class Answers(Section):
     """Sampling of answers after a trace."""
 
-    m: Count = Field(8, description="M: answers a trace; 0 for none, then no accuracy is known")
-    temperature: Temperature = 0.7
-    top_p: float = Field(1.0, gt=0, le=1)
+    m: Count = Field(8, description="M: answers per trace; 0: none, and no estimate of accuracy")
+    temperature: Temperature = Field(0.7, description="0: greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; 1: off")
     top_k: int = Field(-1, ge=-1, description="-1: off")
-    max_tokens: Positive = 32764
+    max_tokens: Positive = Field(32764, description="longer answers are truncated")
 
 
 class Verdicts(Section):
     """Verification of answers."""
 
-    time_limit: float = Field(5.0, gt=0, description="seconds a mathematical answer")
+    time_limit: float = Field(5.0, gt=0, description="seconds per mathematical answer")
     code_time_limit: float = Field(
-        60.0, gt=0, description="seconds a program with all its tests; one has at most 10"
+        60.0, gt=0, description="seconds per program for all tests; at most 10 per test"
     )
-    memory_limit: Positive = Field(1024, description="MiB an answer")
-    allow_unsandboxed: bool = Field(False, description="run code where no sandbox can be had")
+    memory_limit: Positive = Field(1024, description="MiB per answer")
+    allow_unsandboxed: bool = Field(
+        False, description="run code even where no sandbox is available"
+    )
 
 
 class Weights(Section):
-    """Importance weights, by the tables of METHOD.md."""
+    """Importance weights of traces; docs/method.md has the formulas."""
 
-    ratio: Literal["geometric_mean", "full", "none"] = "geometric_mean"
-    answer: Literal["accuracy", "geometric_likelihood", "likelihood", "none"] = "accuracy"
-    normalize: Literal["question", "none", "grpo"] = "question"
-    select: Literal["best", "all", "resample"] = "best"
+    ratio: Literal["geometric_mean", "full", "none"] = Field(
+        "geometric_mean",
+        description="probability of a trace under the prior divided by that under the proposal: "
+        "geometric mean over tokens, full product, or 1",
+    )
+    answer: Literal["accuracy", "geometric_likelihood", "likelihood", "none"] = Field(
+        "accuracy", description="estimate of the answer term, π_θ(Y_x | x, z)"
+    )
+    normalize: Literal["question", "none", "grpo"] = Field(
+        "question",
+        description="question: divide by the question's sum; none: by K; grpo: by K times the "
+        "standard deviation of its accuracy",
+    )
+    select: Literal["best", "all", "resample"] = Field(
+        "best",
+        description="best: the trace of largest weight, as weight 1; all; resample: one trace, "
+        "drawn by weight",
+    )
     max_trace_tokens: Positive = Field(
-        28000, description="traces of this length or longer are not candidates"
+        28000, description="traces of this many tokens or more are not candidates"
     )
     require_closed: bool = Field(True, description="open traces are not candidates")
     no_candidate: Literal["teacher", "likelihood", "drop"] | None = Field(
@@ -154,39 +189,45 @@ class Weights(Section):
         "by geometric likelihood, else its teacher trace; or nothing. Default: teacher with "
         "normalize: question, drop with the others, whose weight 0 is meant",
     )
-    k: Positive | None = Field(None, description="weigh the first k traces only; default: all")
-    m: Positive | None = Field(None, description="and their first m answers only; default: all")
+    k: Positive | None = Field(None, description="weigh only the first k traces; default: all")
+    m: Positive | None = Field(None, description="weigh only their first m answers; default: all")
 
 
 class Rows(Section):
     """Training rows of the final model."""
 
-    teacher: bool = Field(True, description="mix in the teacher's rows")
+    teacher: bool = Field(True, description="add the teacher's rows")
 
 
 class BenchmarkChoice(Section):
-    """A benchmark of `stages/benchmarks`, and what differs from its definition."""
+    """A benchmark of `stages/benchmarks`, with changes to its definition."""
 
-    name: str
+    name: str = Field(description="as in docs/eval.md, or held_out")
     path: str | None = Field(None, description="local file or folder instead of the hub")
     samples: Positive | None = Field(
-        None, description="samples an item; by default the benchmark's own, 1 at temperature 0"
+        None, description="samples per item; default: the benchmark's, or 1 at temperature 0"
     )
-    limit: Positive | None = Field(None, description="first items only")
+    limit: Positive | None = Field(None, description="use only the first items")
 
 
 class Evaluation(Section):
-    """Evaluation of the models on benchmarks. Defaults are the authors'."""
+    """Evaluation of the models on benchmarks. The defaults are the authors'."""
 
-    models: tuple[Literal["base", "initial", "final"], ...] = ("initial", "final")
-    benchmarks: tuple[BenchmarkChoice, ...] = (BenchmarkChoice(name="held_out"),)
+    models: tuple[Literal["base", "initial", "final"], ...] = Field(
+        ("initial", "final"), description="models that are evaluated"
+    )
+    benchmarks: tuple[BenchmarkChoice, ...] = Field(
+        (BenchmarkChoice(name="held_out"),), description="names, or mappings that change one"
+    )
     protocol: Literal["ours", "authors"] = Field(
         "ours", description="how the thought begins: as in training, or as the authors' code did"
     )
-    temperature: Temperature = 0.7
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: Positive = 38912
-    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    temperature: Temperature = Field(0.7, description="0: greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; 1: off")
+    max_tokens: Positive = Field(38912, description="longer responses are truncated")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "float32", description="of the evaluated model; auto: that of the checkpoint"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -198,11 +239,11 @@ class Evaluation(Section):
 
 
 class Gpus(Section):
-    """GPUs a job of each kind takes; 0 runs on the CPU."""
+    """GPUs per job; 0: the CPU."""
 
-    finetune: Count = 0
-    sampling: Count = 0
-    scoring: Count = 0
+    finetune: Count = Field(0, description="of fine-tuning")
+    sampling: Count = Field(0, description="of traces, answers and evaluation")
+    scoring: Count = Field(0, description="of scores")
 
 
 class Plan(Section):
@@ -223,11 +264,11 @@ class Plan(Section):
     answer_tokens: Positive | None = Field(
         None, description="mean tokens of an answer; by default 300, or 0.6 of the limit"
     )
-    price_per_device_hour: float | None = Field(None, gt=0)
+    price_per_device_hour: float | None = Field(None, gt=0, description="in any currency")
 
 
 class Machine(Section):
-    """What this machine can hold; none of it changes results."""
+    """Limits of this machine; they do not change results."""
 
     tokens_per_batch: Positive = Field(16384, description="scoring: tokens of one packed bin")
     tokens_per_micro_batch: Positive = Field(8192, description="training: tokens of one packed bin")
@@ -238,22 +279,22 @@ class Machine(Section):
         0, description="CPU threads of scoring and training; 0: all, or one for a small model"
     )
     checkpoint_minutes: float = Field(30.0, gt=0, description="training: between checkpoints")
-    gpu_memory_fraction: float = Field(0.9, gt=0, le=1, description="share vLLM takes of a GPU")
+    gpu_memory_fraction: float = Field(0.9, gt=0, le=1, description="share of a GPU that vLLM uses")
     cpu_cache_gib: Positive = Field(2, description="vLLM's key-value cache on a CPU")
-    max_requests: Positive = Field(256, description="requests an engine works on at once")
+    max_requests: Positive = Field(256, description="concurrent requests of an engine")
 
 
 class Experiment(Section):
     """All settings of one experiment, resolved."""
 
-    seed: Count = 0
-    rounds: Positive = 1
+    seed: Count = Field(0, description="every draw has a seed derived from it")
+    rounds: Positive = Field(1, description="repetitions of posterior, traces and final model")
     questions: Questions = Questions()
     model: Model = Model()
     prompts: Prompts = Prompts()
     engine: Engine = Engine()
     finetune: Finetune = Field(
-        Finetune(), description="of every model, where its own section says nothing else"
+        Finetune(), description="for every model, unless its own section differs"
     )
     initial: Finetune = Finetune()
     posterior: Posterior = Posterior()
@@ -308,12 +349,12 @@ class Experiment(Section):
 
 
 class StepSettings(Experiment):
-    """What one step is given: the settings that its recipe declares, and what it works for."""
+    """The settings that a step's recipe declares, and which artifact they are for."""
 
     round: Positive = 1
-    rollouts: bool = Field(False, description="for the rollouts that a posterior learns from")
+    rollouts: bool = Field(False, description="for the rollouts that train a posterior")
     role: Literal["initial", "posterior", "final"] = Field(
-        "final", description="model that rows are made for"
+        "final", description="model that the rows are for"
     )
 
     @model_validator(mode="after")

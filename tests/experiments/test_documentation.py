@@ -1,4 +1,4 @@
-"""docs/settings.md and docs/settings.schema.json say what settings.py says."""
+"""docs/settings.md and docs/settings.schema.json agree with the code and describe every setting."""
 
 import json
 from pathlib import Path
@@ -21,6 +21,18 @@ def test_the_reference_is_up_to_date() -> None:
 def test_the_schema_is_up_to_date() -> None:
     text = (ROOT / "docs" / "settings.schema.json").read_text()
     assert json.loads(text) == documentation.schema(), "run `make docs`"
+
+
+@pytest.mark.parametrize("section", sorted(documentation.schema()["$defs"]))
+def test_every_section_and_every_setting_has_a_description(section: str) -> None:
+    definitions = documentation.schema()["$defs"]
+    assert definitions[section].get("description")
+    lacking = [
+        name
+        for name, value in definitions[section]["properties"].items()
+        if not (value.get("description") or documentation.section_of(value, definitions))
+    ]
+    assert lacking == []
 
 
 def test_the_schema_accepts_config_yaml() -> None:
