@@ -96,7 +96,7 @@ def plan_all(settings: StepSettings, held_out: Path | None) -> list[Plan]:
         benchmark = benchmarks.find(choice.name)
         if any(plan.benchmark is benchmark for plan in plans):
             raise UserError(f"evaluation.benchmarks: duplicate {choice.name}; keep one")
-        path = Path(choice.path) if choice.path else None
+        path = given = Path(choice.path) if choice.path else None
         if choice.name == "held_out":
             path = path or held_out
             if path is None:
@@ -105,18 +105,21 @@ def plan_all(settings: StepSettings, held_out: Path | None) -> list[Plan]:
         named = {item.item_id: item for item in items}
         greedy = settings.evaluation.temperature == 0  # all samples of an item are equal
         samples = choice.samples or (1 if greedy else benchmark.samples)
-        plans.append(Plan(benchmark, named, samples, source(benchmark, path)))
+        plans.append(Plan(benchmark, named, samples, source(benchmark, given)))
     return plans
 
 
 def source(benchmark: Benchmark, path: Path | None) -> str:
-    """Source of a benchmark's items: a commit on the hub, or the digest of a file."""
+    """Source of a benchmark's items: a commit on the hub, or the digest of a file.
+
+    Empty for `--held-out`, which is an input of the step like any other.
+    """
     if path is None:
         return benchmark.hub.revision if benchmark.hub else ""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file())
         return digests.digest([digests.file_digest(file) for file in files])
-    return digests.table_digest(path) if path.suffix == ".parquet" else digests.file_digest(path)
+    return digests.file_digest(path)
 
 
 def sample_requests(

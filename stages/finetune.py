@@ -5,12 +5,11 @@ accelerate launch --multi_gpu --num_processes N -m stages.finetune ...   (N GPUs
 
 The settings' `role` selects the section: initial, posterior or final. Checkpoints of
 unfinished work are in `<out>.partial`; run the same command to continue, also after SIGTERM or
-Ctrl-C. Several nodes need `--out` on a file system that all of them see. A launcher kills what has
+Ctrl-C. A finished model of the same recipe is adopted, one of another recipe never overwritten.
+Several nodes need `--out` on a file system that all of them see. A launcher kills what has
 not ended 30 s after SIGTERM; with TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 large models have the time.
 """
 
-import fcntl
-import json
 import math
 import shutil
 import signal
@@ -24,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from stages.artifacts import digests, store, tables
+from stages.artifacts import store, tables
+from stages.artifacts.models import UnfinishedModel
 from stages.common.errors import UserError
 from stages.common.seeds import derive_seed
 from stages.experiments.settings import Finetune, Machine, StepSettings
@@ -32,6 +32,7 @@ from stages.running import command, origin_of
 
 if TYPE_CHECKING:
     from stages.lm.plan import TrainingRows, TrainingSettings
+    from stages.lm.trainer import Trainer
 
 NOT_COPIED = (".safetensors", ".bin", ".pt", ".parquet", ".index.json")
 SAME_REQUEST_SECONDS = 5
@@ -53,55 +54,78 @@ def main(argv: list[str] | None = None) -> None:
     mean = mean_response(rows)
     training, held_back, counts = split_rows(rows, how, settings.seed, args.rows)
 
-    from stages.lm.model import load, use_threads
-    from stages.lm.trainer import Interrupted, Trainer
-
-    plan = training_settings(how, args.machine, settings, mean, len(training))
-    model = load(base, "auto")
-    use_threads(model, args.machine.threads)
-    check_tokens(training, model.checkpoint.config.vocab_size, args.rows)
-    partial = args.out.with_name(args.out.name + ".partial")
     origin = origin_of.output(
         "finetune", settings, {"rows": args.rows, "base": base}, settings.role
     )
-    trainer = Trainer(model, training, held_back, plan, partial)
-    main_process = trainer.state.is_main_process
-    with unfinished_work(partial, origin.recipe) if main_process else nullcontext():
-        trainer.state.wait_for_everyone()
+
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    main_process = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    work = UnfinishedModel(args.out, origin.recipe)
+    with work if main_process else nullcontext():
+        if not broadcast_object_list([work.is_finished])[0]:
+            from stages.lm.model import load, use_threads
+            from stages.lm.trainer import Trainer
+
+            plan = training_settings(how, args.machine, settings, mean, len(training))
+            model = load(base, "auto")
+            use_threads(model, args.machine.threads)
+            check_tokens(training, model.checkpoint.config.vocab_size, args.rows)
+            trainer = Trainer(model, training, held_back, plan, work.folder)
+            train(trainer, work, 60 * args.machine.checkpoint_minutes)
+            figures = {"mean_response_tokens": mean, **counts}
+            save(trainer, work, base, stop_tokens(base, training), origin, settings, figures)
+        if main_process:
+            with stop_signals():  # what asks it to stop now lets it end: the model is complete
+                work.discard()
+
+
+def train(trainer: "Trainer", work: UnfinishedModel, checkpoint_seconds: float) -> None:
+    """Train to the end, showing progress on the main process; exit when asked to stop."""
+    from stages.lm.trainer import Interrupted
+
+    with stop_signals() as stop:
+        trainer.resume()
+        tokens = trainer.log[-1]["tokens"] if trainer.log else 0
+        progress = command.Progress("steps", trainer.settings.steps, trainer.step)
         try:
-            with stop_signals() as stop:
-                train(trainer, stop, 60 * args.machine.checkpoint_minutes)
+            for line in trainer.run(lambda: bool(stop), checkpoint_seconds):
+                if trainer.state.is_main_process:
+                    work.check(look=False)
+                    progress.add(1, line["tokens"] - tokens)
+                tokens = line["tokens"]
         except Interrupted as interrupted:
             print(f"{interrupted}; run the same command to continue", file=sys.stderr)
             sys.exit(128 + stop[0] if stop else 1)
-        with store.atomic(args.out) if main_process else nullcontext(args.out) as directory:
-            trainer.save_model(directory, stop_tokens(base, training), str(base))
-            if main_process:
-                provenance = command.provenance(
-                    origin,
-                    settings,
-                    seconds=trainer.log[-1]["seconds"],
-                    device=command.device_name(),
-                    processes=trainer.state.num_processes,
-                    tokens=trainer.log[-1]["tokens"],
-                    mean_response_tokens=mean,
-                    **counts,
-                )
-                complete(directory, base, trainer.log, provenance)
-        if main_process:
-            shutil.rmtree(partial)
 
 
-def train(trainer: Any, stop: list[int], checkpoint_seconds: float) -> None:
-    """Train to the end, showing progress on the main process."""
-    trainer.resume()
-    total = trainer.settings.steps
-    progress = command.Progress("steps", total, trainer.step)
-    tokens = trainer.log[-1]["tokens"] if trainer.log else 0
-    for line in trainer.run(lambda: bool(stop), checkpoint_seconds):
-        if trainer.state.is_main_process:
-            progress.add(1, line["tokens"] - tokens)
-        tokens = line["tokens"]
+def save(
+    trainer: "Trainer",
+    work: UnfinishedModel,
+    base: Path,
+    stop: list[int],
+    origin: origin_of.Origin,
+    settings: StepSettings,
+    figures: dict[str, Any],
+) -> None:
+    """Write the model with its tokenizer, log and provenance; all processes take part."""
+    is_main, last = trainer.state.is_main_process, trainer.log[-1]
+    with store.atomic(work.output) if is_main else nullcontext(work.output) as directory:
+        trainer.save_model(directory, stop, str(base))
+        if is_main:
+            provenance = command.provenance(
+                origin,
+                settings,
+                seconds=last["seconds"],
+                device=command.device_name(),
+                processes=trainer.state.num_processes,
+                tokens=last["tokens"],
+                **figures,
+            )
+            complete(directory, base, trainer.log, provenance)
+            work.keep(directory)
 
 
 def mean_response(rows: pa.Table) -> float:
@@ -201,34 +225,6 @@ def training_settings(
         recompute_every=machine.recompute_every if how.activation_checkpointing else 0,
         lora=None if how.lora is None else Lora(**how.lora.model_dump()),
     )
-
-
-@contextmanager
-def unfinished_work(partial: Path, recipe: dict[str, Any]) -> Iterator[None]:
-    """Hold `<out>.partial` for this training alone; discard checkpoints of a different one."""
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{partial}: another process is training this model; wait for it, or end it"
-            ) from None
-        header = partial / "recipe.json"
-        before = json.loads(header.read_text()) if header.exists() else {}
-        if before != recipe:
-            checkpoints = list(partial.glob("step-*"))
-            if checkpoints:
-                changes = "; ".join(digests.differences(before, recipe))
-                print(
-                    f"{partial}: settings or inputs changed ({changes}); "
-                    f"discarding {len(checkpoints)} checkpoints",
-                    file=sys.stderr,
-                )
-            for checkpoint in checkpoints:
-                shutil.rmtree(checkpoint)
-            store.write_json(header, recipe)
-        yield
 
 
 @contextmanager

@@ -192,6 +192,27 @@ def test_samples_of_another_temperature_are_not_overwritten(model, held_out, scr
     assert len(engine.requests) == 20
 
 
+def test_questions_written_again_by_the_same_recipe_are_the_same(
+    model, held_out, scripted, tmp_path
+):
+    recipe = {"artifact": "data/heldout", "recipe": {"data/heldout": {"step": "questions"}}}
+    data = store.read_table(held_out, tables.QUESTIONS)
+    engine = scripted(lambda *_: boxed(4))
+    for finished in ("today", "tomorrow"):
+        store.write_table(held_out, tables.QUESTIONS, data, recipe | {"finished": finished})
+        run(model, held_out, tmp_path / "out", settings({"name": "held_out", "samples": 1}))
+    assert engine.starts == 1
+
+
+def test_a_source_is_a_commit_a_digest_or_an_input(tmp_path):
+    held_out, math = evaluate.benchmarks.find("held_out"), evaluate.benchmarks.find("math500")
+    file = tmp_path / "items.jsonl"
+    file.write_text("{}")
+    assert evaluate.source(math, None) == math.hub.revision
+    assert evaluate.source(math, file) == "44136fa355b3678a"  # sha256sum of {}
+    assert evaluate.source(held_out, None) == ""
+
+
 def test_greedy_samples_are_all_the_same_so_one_is_drawn(model, held_out, scripted, tmp_path):
     engine = scripted(lambda _, item, sample: boxed(1))
     run(model, held_out, tmp_path / "out", settings("held_out", temperature=0))

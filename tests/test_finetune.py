@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from stages import finetune, prompts
 from stages.artifacts import digests, store, tables
+from stages.artifacts.models import UnfinishedModel
 from stages.common.errors import UserError
 from stages.experiments.settings import StepSettings
 from stages.running import command
@@ -308,7 +310,7 @@ def test_a_signal_that_two_pass_on_is_one_request_and_a_later_one_kills(monkeypa
 def test_unfinished_work_of_other_settings_is_not_gone_on_with(base, rows, trained, tmp_path):
     out, partial = tmp_path / "model", tmp_path / "model.partial"
     (partial / "step-7").mkdir(parents=True)
-    (partial / "identity").write_text("another training")
+    (partial / "recipe.json").write_text('{"models/initial": {"version": 0}}')
     run(base, rows, out)
     assert_same_weights(out, trained)
 
@@ -316,10 +318,55 @@ def test_unfinished_work_of_other_settings_is_not_gone_on_with(base, rows, train
 def test_two_trainings_of_one_model_refuse_each_other(base, rows, tmp_path):
     out = tmp_path / "model"
     with (
-        finetune.unfinished_work(tmp_path / "model.partial", {}),
-        pytest.raises(UserError, match="another process is training this model"),
+        UnfinishedModel(out, {}),
+        pytest.raises(UserError, match="another process is writing this output"),
     ):
         run(base, rows, out)
+
+
+def no_base_model(monkeypatch) -> None:
+    """Fail where a base model is loaded."""
+    monkeypatch.setattr("stages.lm.model.load", lambda *_: pytest.fail("loaded the base model"))
+
+
+def test_a_finished_model_is_adopted(base, rows, trained, monkeypatch, capsys):
+    no_base_model(monkeypatch)
+    before = digests.content(trained)
+    run(base, rows, trained)
+    assert "already trained; adopting the finished model" in capsys.readouterr().err
+    assert digests.content(trained) == before
+    assert not trained.with_name("model.partial").exists()
+
+
+def test_a_finished_model_of_another_recipe_is_not_overwritten(base, rows, trained, monkeypatch):
+    no_base_model(monkeypatch)
+    before = digests.content(trained)
+    with pytest.raises(UserError, match=r"learning_rate: 0\.003 -> 0\.1"):
+        run(base, rows, trained, settings(learning_rate=0.1))
+    assert digests.content(trained) == before
+
+
+def child_that_dies_at_its_end(*arguments) -> None:
+    UnfinishedModel.discard = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    child(*arguments)
+
+
+def test_a_model_that_is_removed_in_the_last_seconds_is_put_back(
+    children, base, rows, trained, tmp_path, monkeypatch
+):
+    """Snakemake removes the output of a job that dies after it was written."""
+    out = tmp_path / "model"
+    process = children.Process(target=child_that_dies_at_its_end, args=(base, rows, out))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert_same_weights(out, trained)
+    shutil.rmtree(out)
+    no_base_model(monkeypatch)
+    run(base, rows, out)
+    assert_same_weights(out, trained)
+    assert {p.name for p in out.iterdir()} == {p.name for p in trained.iterdir()}
+    assert not out.with_name("model.partial").exists()
 
 
 def test_two_processes_write_the_model_of_one(base, rows, trained, tmp_path):

@@ -1,4 +1,4 @@
-"""Digests of files, tables and models, and the differences between two recipes."""
+"""Digests of files and models, and the differences between two recipes."""
 
 import hashlib
 import json
@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from stages.artifacts.store import ROWS_PER_GROUP, is_model, read_provenance, reading, shards
+from stages.artifacts.store import is_model, read_provenance
 from stages.common.errors import UserError
 
 DIGITS = 16
@@ -64,44 +61,6 @@ def content(path: Path) -> str:
     return file_digest(path)
 
 
-def table_digest(path: Path) -> str:
-    """Digest of the rows of a table, independent of its provenance and row groups."""
-    names = []
-    for file in shards(path):
-        content = hashlib.sha256()
-        with reading(file):
-            for piece in _even_pieces(pq.ParquetFile(file)):
-                buffer = pa.BufferOutputStream()
-                with pa.ipc.new_stream(buffer, bare := _without_metadata(piece.schema)) as stream:
-                    stream.write_table(piece.replace_schema_metadata().cast(bare))
-                content.update(buffer.getvalue())
-        names.append(content.hexdigest())
-    return digest(names)
-
-
-def _even_pieces(parquet: pq.ParquetFile) -> Iterator[pa.Table]:
-    """The rows in pieces of `ROWS_PER_GROUP` and a rest, however they are grouped in the file."""
-    held = parquet.schema_arrow.empty_table()
-    for batch in parquet.iter_batches(ROWS_PER_GROUP):
-        held = pa.concat_tables([held, pa.Table.from_batches([batch])])
-        while len(held) >= ROWS_PER_GROUP:
-            yield held.slice(0, ROWS_PER_GROUP).combine_chunks()
-            held = held.slice(ROWS_PER_GROUP)
-    yield held.combine_chunks()
-
-
-def _without_metadata(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.remove_metadata() for field in schema])
-
-
-def identity(path: Path) -> str:
-    """Identity of a table, from its provenance; digest of its content where it has none.
-
-    A table and a longer one of the same recipe (a larger K, for instance) have the same identity.
-    """
-    return read_provenance(path).get("identity") or content(path)
-
-
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -146,3 +105,29 @@ def same_tokenizer(traces: Path, model: Path) -> None:
             f"{model}: its tokenizer differs from that of the model that wrote {traces}; token ids "
             "mean different texts to them. Prior and posterior must come from one base model"
         )
+
+
+def check_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Refuse to overwrite a finished artifact that a recipe would not have made.
+
+    Raises
+    ------
+    UserError
+        It has another recipe, or none, as somebody else made it.
+    """
+    earlier = read_provenance(path)
+    if earlier.get("identity") == digest(recipe):
+        return
+    if not earlier:
+        raise UserError(
+            f"{path}: was not written by this pipeline (it has no provenance) and is not "
+            "overwritten; choose another output path, or move it away"
+        )
+    before = earlier.get("recipe")
+    changes = differences(before, recipe) if before else ["written by an earlier version"]
+    raise UserError(
+        f"{path}: finished with other settings or inputs and not overwritten:\n"
+        + "".join(f"  {change}\n" for change in changes)
+        + "Set them back, or choose another output path (another experiment), or delete it to "
+        "have it computed again"
+    )

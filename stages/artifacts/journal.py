@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stages.artifacts.digests import differences, digest
+from stages.artifacts.digests import check_recipe, differences, digest
 from stages.artifacts.lease import Lease
 from stages.artifacts.store import (
     ROWS_PER_GROUP,
@@ -251,7 +251,7 @@ class Journal:
         """
         for path in (self.output, self._finished_path):
             if path.exists():
-                self._check_recipe(path)
+                check_recipe(path, self.recipe)
         if self.output.exists():
             link(self.output, self._finished_path)
         if not self._finished_path.exists():
@@ -264,25 +264,6 @@ class Journal:
             for key, row in zip(keys, values, strict=True):
                 self._finished[key] = len(self._finished)
                 self._values[key] = row
-
-    def _check_recipe(self, path: Path) -> None:
-        """Refuse to overwrite a finished table that this recipe would not have made."""
-        earlier = read_provenance(path)
-        if earlier.get("identity") == self.identity:
-            return
-        if not earlier:
-            raise UserError(
-                f"{path}: was not written by this pipeline (it has no provenance) and is not "
-                "overwritten; choose another output path, or move the file"
-            )
-        recipe = earlier.get("recipe")
-        changes = differences(recipe, self.recipe) if recipe else ["written by an earlier version"]
-        raise UserError(
-            f"{path}: finished with other settings or inputs and not overwritten:\n"
-            + "".join(f"  {change}\n" for change in changes)
-            + "Set them back, or choose another output path (another experiment), or delete the "
-            "file to have it computed again"
-        )
 
     def _recover(self) -> bool:
         """Index the rows of an earlier run that are whole; False if none can be used."""

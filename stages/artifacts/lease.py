@@ -78,7 +78,7 @@ class Lease:
         if self._lost:
             raise UserError(
                 f"{self.output}: another process has taken over this output, because this one gave "
-                f"no sign of life for {EXPIRY_SECONDS:.0f} s; finished rows are kept"
+                f"no sign of life for {EXPIRY_SECONDS:.0f} s; finished work is kept"
             )
 
     def _take(self) -> int:

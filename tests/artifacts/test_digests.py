@@ -4,15 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-
-from stages.artifacts import digests, store, tables
-
-ROWS = [{"question_id": "a", "k": k, "m": 0, "verdict": "correct", "seconds": 0.5} for k in (0, 1)]
-
-
-def verdicts(rows: list[dict]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=tables.VERDICTS.schema)
+from stages.artifacts import digests
 
 
 def test_a_digest_ignores_the_order_of_keys() -> None:
@@ -43,15 +35,6 @@ def test_a_missing_key_stands_at_its_default() -> None:
 def test_long_values_are_cut() -> None:
     (line,) = digests.differences({"prompt": "x" * 500}, {"prompt": "y" * 500})
     assert line.startswith("prompt: xxx") and len(line) < 200
-
-
-def test_a_tables_digest_is_of_its_rows_alone(tmp_path: Path) -> None:
-    file, other = tmp_path / "file.parquet", tmp_path / "other.parquet"
-    store.write_table(file, tables.VERDICTS, verdicts(ROWS), {"step": "test"})
-    store.write_table(other, tables.VERDICTS, verdicts(ROWS), {"step": "another", "seconds": 3})
-    assert digests.table_digest(file) == digests.table_digest(other)
-    store.write_table(other, tables.VERDICTS, verdicts(ROWS[:1]), {})
-    assert digests.table_digest(file) != digests.table_digest(other)
 
 
 def test_content_is_of_a_file_a_folder_or_a_model(tiny_model: Path, tmp_path: Path) -> None:
