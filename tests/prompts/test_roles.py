@@ -32,6 +32,11 @@ def test_who_sees_what(role: prompts.Role, text: str, tiny_model: Path) -> None:
     assert piece == (text, prompts.encode(tokenizer, text))
 
 
+def test_a_posterior_without_a_hint_sees_what_the_prior_sees(tiny_model: Path) -> None:
+    prompter = prompts.Prompter(settings(posterior={"hint": "none"}), load_tokenizer(tiny_model))
+    assert prompter.prompt("posterior", QUESTION) == prompter.prompt("prior", QUESTION)
+
+
 def test_a_special_token_spelled_in_a_question_is_ordinary_text(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     prompter = prompts.Prompter(settings(), tokenizer)
