@@ -60,17 +60,17 @@ def answer_requests(
     how, proposal = settings.answers, settings.traces.proposal
     stop = (prompter.template.end_solution,)
     sampling = Sampling(how.temperature, how.top_p, how.top_k, how.max_tokens, stop)
-    asked = {question["question_id"]: question for question in questions.to_pylist()}
+    by_id = {question["question_id"]: question for question in questions.to_pylist()}
     contexts: dict[str, list[int]] = {}
     requests = []
     for trace in traces.to_pylist():
         name = trace["question_id"]
-        if name not in asked:
+        if name not in by_id:
             raise UserError(f"a trace's question_id {name!r} is not in the table of questions")
-        if not trace["closed"] or asked[name]["answer_kind"] == "none":
+        if not trace["closed"] or by_id[name]["answer_kind"] == "none":
             continue
         if name not in contexts:
-            contexts[name] = prompter.prompt("prior", asked[name]).ids
+            contexts[name] = prompter.prompt("prior", by_id[name]).ids
         context = contexts[name] + trace["token_ids"]
         for m in range(how.m):
             key = (name, trace["k"], m)

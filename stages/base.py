@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 GGUF = ".gguf"
 PADDING = "<|endoftext|>"
 WORDS = (r"\boxed{", "}")
-# Usual values are for long contexts and wide models. With wavelengths of 6 to 500 tokens, and
-# weights that suit a width of a hundred, a small model finds in half the steps where to look.
+# The usual values suit long contexts and wide models. With wavelengths of 6 to 500 tokens and a
+# larger initializer range, a model of width 100 learns where to attend in half the steps.
 ROPE_THETA = 100.0
 INITIALIZER_RANGE = 0.04
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the arguments, get the model, put it in place."""
+    """Get the base model and write its directory."""
     parser = command.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="directory of the model")
     args = parser.parse_args(argv)
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find(model: Model) -> Path:
-    """An existing model: a local directory or GGUF file, or what the hub's cache has of it."""
+    """Path of an existing model: a local directory, a GGUF file, or a snapshot of the hub."""
     if model.path is None:
         raise UserError(
             "model.path is not set; give a local directory, a .gguf file or a name on the hub"
@@ -77,7 +77,7 @@ def find(model: Model) -> Path:
 
 
 def put(model: Path, out: Path) -> None:
-    """Put a model in place, if its family is one that the other steps can use."""
+    """Link or convert a model into `out`, if the other steps support its family."""
     if model.suffix == GGUF and model.is_file():
         dequantize(model, out)
     else:
@@ -105,7 +105,7 @@ def dequantize(file: Path, out: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **how)
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f"{file}: transformers cannot read this GGUF file: {error}") from None
-    # What dequantizing leaves behind would have the checkpoint saved, and read, as a quantized one.
+    # Otherwise the checkpoint would be saved, and loaded, as a quantized one.
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -114,7 +114,7 @@ def dequantize(file: Path, out: Path) -> None:
 
 
 def link(model: Path, out: Path) -> None:
-    """Link the files of a model from a directory of its own, where its provenance has a place."""
+    """Link the files of a model into a new directory, which also holds its provenance."""
     out.mkdir()
     for file in model.iterdir():
         if file.is_file() and file.name != "provenance.json":
@@ -151,7 +151,7 @@ def make(scratch: Scratch, seed: int, out: Path) -> None:
 
 
 def character_tokenizer(characters: str) -> "PreTrainedTokenizerFast":
-    """A tokenizer with one token a character, the markers and `boxed{` being one each."""
+    """A tokenizer with one token per character, per marker and per word of `WORDS`."""
     from tokenizers import AddedToken, Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 

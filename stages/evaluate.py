@@ -78,8 +78,10 @@ def main(argv: list[str] | None = None) -> None:
             engine=settings.engine.model_copy(update={"dtype": settings.evaluation.dtype}),
             machine=args.machine,
         )
-        made = command.provenance(origin, settings, device=command.device_name(), sandbox=sandbox)
-        finish(journals, plans, pool, settings, made)
+        provenance = command.provenance(
+            origin, settings, device=command.device_name(), sandbox=sandbox
+        )
+        finish(journals, plans, pool, settings, provenance)
     store.write_json(args.out / "benchmarks.json", list(plans))
 
 

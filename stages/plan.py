@@ -5,7 +5,7 @@ python -m stages.plan --settings S [--machine M] --name NAME [--jobs N] [--eval 
 
 Needs no GPU and no weights: the model's shape is read from the folder of `model.path`, from the
 hub's cache, or from a table of known models. With an eval.json of the finished experiment, the page
-shows the ledger beside the plan.
+compares it with the plan.
 """
 
 import json
@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = command.parser(__doc__)
     parser.add_argument("--name", default="experiment", help="name of the experiment")
     parser.add_argument("--jobs", type=int, default=1, help="as of snakemake -j")
-    parser.add_argument("--eval", type=Path, help="eval.json, for the ledger beside the plan")
+    parser.add_argument(
+        "--eval", type=Path, help="eval.json, whose ledger is compared with the plan"
+    )
     parser.add_argument("--out", type=Path, required=True, help="plan.json")
     parser.add_argument("--page", type=Path, help="plan.html")
     args = parser.parse_args(argv)
@@ -56,15 +58,15 @@ def shape_of(model: Model) -> Shape:
         Neither folder, hub's cache nor table has it.
     """
     if model.scratch is not None:
-        made = model.scratch
+        scratch = model.scratch
         return Shape(
-            hidden=made.hidden_size,
-            intermediate=made.intermediate_size,
-            layers=made.layers,
-            heads=made.heads,
-            kv_heads=made.key_value_heads,
-            head_dim=made.hidden_size // made.heads,
-            vocabulary=len(set(made.characters)) + 11,  # markers and words of stages/base.py
+            hidden=scratch.hidden_size,
+            intermediate=scratch.intermediate_size,
+            layers=scratch.layers,
+            heads=scratch.heads,
+            kv_heads=scratch.key_value_heads,
+            head_dim=scratch.hidden_size // scratch.heads,
+            vocabulary=len(set(scratch.characters)) + 11,  # markers and words of stages/base.py
             tied=True,
         )
     if model.path is None:

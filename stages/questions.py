@@ -1,9 +1,10 @@
-"""Make the tables of questions: for training, and those held out for evaluation.
+"""Write the tables of questions, for training and held out for evaluation.
 
 python -m stages.questions --settings S --out questions.parquet [--held-out heldout.parquet]
 
-They are made (column additions), read from a local file, or fetched from the hub; docs/data.md
-shows every format. References that no verifier can read are named, and count as unverifiable.
+They are generated (column additions), read from a local file, or downloaded from the hub;
+docs/data.md shows every format. Questions whose reference no verifier can read are listed on stderr
+and marked as unverifiable.
 """
 
 import random
@@ -33,7 +34,7 @@ ALSO_HELD_OUT = "also in questions.held_out_file"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Get the questions, check them, set some aside, write the tables."""
+    """Get the questions, check them, hold some out, write the tables."""
     parser = command.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="table of training questions")
     parser.add_argument("--held-out", type=Path, help="table of held-out questions")
@@ -97,7 +98,7 @@ def stem(file: Path) -> str:
 
 
 def read(files: Sequence[Path], name: str, source: Questions, dropped: Counter[str]) -> Rows:
-    """Questions of several files, checked; their references tried by the verifiers.
+    """Questions of several files, checked, with unverifiable ones marked.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def read(files: Sequence[Path], name: str, source: Questions, dropped: Counter[s
 
 
 def check_ids(rows: Rows, name: str) -> None:
-    """Refuse a duplicate question_id."""
+    """Raise UserError for a duplicate question_id."""
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         first = seen.setdefault(row["question_id"], number)
@@ -136,12 +137,12 @@ def check_ids(rows: Rows, name: str) -> None:
 
 
 def try_references(rows: Rows, name: str) -> None:
-    """Mark questions as unverifiable whose reference its verifier cannot read.
+    """Mark questions as unverifiable if the verifier cannot read their reference.
 
     Raises
     ------
     UserError
-        More than half of the references cannot be read: the answers are something else.
+        More than half of the references cannot be read, so the column is probably wrong.
     """
     with Pool() as pool:
         reasons = {key: why for key, why in pool.check(references(rows)) if why is not None}
@@ -166,7 +167,7 @@ def try_references(rows: Rows, name: str) -> None:
 
 
 def references(rows: Rows) -> Iterable[tuple[int, str | None, Any, VerifyOptions]]:
-    """What the verifiers are to check: index, reference, kind and options of each question."""
+    """Index, reference, kind and options of each question with a reference."""
     for index, row in enumerate(rows):
         if row["answer_kind"] != "none":
             options = VerifyOptions(
@@ -176,13 +177,13 @@ def references(rows: Rows) -> Iterable[tuple[int, str | None, Any, VerifyOptions
 
 
 def set_aside(rows: Rows, source: Questions, seed: int) -> tuple[Rows, Rows]:
-    """Draw `limit` of the rows, and of those `held_out` for evaluation; both keep the order."""
+    """Draw `limit` of the rows, and `held_out` of those for evaluation; both keep their order."""
     order = list(range(len(rows)))
     random.Random(derive_seed(seed, "questions")).shuffle(order)
     chosen = order[: source.limit]
     if source.held_out >= len(chosen):
         raise UserError(
-            f"questions.held_out is {source.held_out}, but there are {len(chosen)} questions in all"
+            f"questions.held_out is {source.held_out}, but there are only {len(chosen)} questions"
         )
     held_out = set(chosen[: source.held_out])
     training = set(chosen) - held_out
@@ -190,10 +191,10 @@ def set_aside(rows: Rows, source: Questions, seed: int) -> tuple[Rows, Rows]:
 
 
 def traced(rows: Rows, fraction: float, seed: int) -> Rows:
-    """Turn the solution of a share of the questions, drawn by the seed, into their trace.
+    """Use the solution as trace for a share of the questions, drawn by the seed.
 
-    The others keep their answer alone. Rows that have a trace, or lack a solution or an answer,
-    are left as they are.
+    The others keep only their answer. Rows with a trace, or without a solution or an answer, are
+    unchanged.
     """
     worked = [i for i, r in enumerate(rows) if r["trace"] is None and r["solution"] and r["answer"]]
     chosen = worked.copy()

@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(
                 f"no training row for the {settings.role} model: "
                 + (
-                    f"no trace of {args.weights} was selected, and no teacher trace stands in"
+                    f"{args.weights} selects no trace, and no teacher trace replaces one"
                     if args.traces
                     else f"{args.questions} has no teacher trace"
                 )
@@ -121,8 +121,8 @@ def make_rows(
 ) -> Iterator[Row]:
     """Teacher rows in the order of the questions, then a row of each selected trace.
 
-    A question without a selected trace counts its teacher trace once more: it stands in, by a
-    teacher row whose weight is larger by one.
+    A question without a selected trace falls back to its teacher trace: the weight of its teacher
+    row is larger by one.
     """
     if args.traces is None:
         yield from teacher_rows(args.questions, maker, 1.0, {})
@@ -186,11 +186,11 @@ def collect(
 
 def take(path: Path, table: Table, text: str, keys: list[Key], spill: "Spill") -> None:
     """Put the rows of these keys into the spill file."""
-    wanted = set(keys)
+    keys_to_take = set(keys)
     for batch in ahead(store.iter_batches(path, table, ["token_ids", text], ROWS_READ)):
         columns = [batch[name].to_pylist() for name in table.key]
         batch_keys = list(zip(*columns, strict=True))
-        chosen = [i for i, key in enumerate(batch_keys) if key in wanted]
+        chosen = [i for i, key in enumerate(batch_keys) if key in keys_to_take]
         rows = batch.take(pa.array(chosen, pa.int64()))  # also where none is chosen
         ids = rows["token_ids"].combine_chunks()
         values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()

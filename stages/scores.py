@@ -93,12 +93,12 @@ def scoring_temperature(settings: StepSettings, role: str) -> float:
         `sampling` where traces were not drawn from the tempered softmax itself.
     """
     name = f"{role}_temperature"
-    asked = getattr(settings.scores, name)
+    temperature = getattr(settings.scores, name)
     drawn = settings.traces
-    if asked != "sampling":
-        if asked <= 0:
-            raise UserError(f"scores.{name} is {asked}; give a number above 0, or sampling")
-        return float(asked)
+    if temperature != "sampling":
+        if temperature <= 0:
+            raise UserError(f"scores.{name} is {temperature}; give a number above 0, or sampling")
+        return float(temperature)
     if drawn.temperature <= 0 or drawn.top_p < 1 or drawn.top_k > 0:
         raise UserError(
             f"scores.{name}: sampling needs traces drawn with temperature above 0, top_p 1 and "

@@ -1,4 +1,4 @@
-"""Write the settings of an experiment, defaults filled in.
+"""Write all settings of an experiment, including defaults.
 
 python -m stages.settings --settings S --out settings.json
 """
@@ -11,7 +11,7 @@ from stages.running import command
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the settings, write them whole."""
+    """Write the settings, including defaults."""
     parser = command.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSON of all settings")
     args = parser.parse_args(argv)

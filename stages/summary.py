@@ -41,15 +41,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     folders = dict(args.folders)
-    made = aggregation.summarise(
+    evaluation = aggregation.summarise(
         {model: load(folder) for model, folder in folders.items()},
         experiment=args.name,
         protocol=protocol(folders.values()),
         training_questions=training_questions(args.questions),
         cost=[cost(p) for p in [*args.artifacts, *(f for d in folders.values() for f in files(d))]],
     )
-    store.write_json(args.out, made.model_dump(mode="json"))
-    print(headline(made))
+    store.write_json(args.out, evaluation.model_dump(mode="json"))
+    print(headline(evaluation))
 
 
 def files(folder: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def cost(path: Path) -> Cost:
     """Cost of one artifact: a file, a folder of shards, or a model."""
     is_model = (path / "config.json").exists() or (path / "provenance.json").exists()
     parts = [path] if is_model else store.shards(path)
-    # a model made elsewhere has no provenance
+    # a model from outside the pipeline has no provenance
     recorded = (path / "provenance.json").exists() or not is_model
     records = [store.read_provenance(part) if recorded else {} for part in parts]
     seconds = [one["seconds"] for one in records if one.get("seconds") is not None]
@@ -119,10 +119,10 @@ def label(path: Path) -> str:
     return "/".join(parts[start:]).removesuffix(".parquet")
 
 
-def headline(made: Evaluation) -> str:
+def headline(evaluation: Evaluation) -> str:
     """One line per model and benchmark, for the terminal and the log."""
     lines = []
-    for result in made.results:
+    for result in evaluation.results:
         average, interval = result.average, result.average.population
         bounds = (
             f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -50,11 +50,11 @@ def main(argv: list[str] | None = None) -> None:
             code_time_limit=limits.code_time_limit,
             allow_unsandboxed=limits.allow_unsandboxed,
         ) as pool:
-            asked = {name: questions[name] for name in {str(key[0]) for key in keys}}
-            sandbox = sandbox_for(asked, pool)
-            unreadable = unreadable_references(asked, pool)
-            verify_missing(journal, keys, args, asked, unreadable, pool)
-        made = command.provenance(
+            answered = {name: questions[name] for name in {str(key[0]) for key in keys}}
+            sandbox = sandbox_for(answered, pool)
+            unreadable = unreadable_references(answered, pool)
+            verify_missing(journal, keys, args, answered, unreadable, pool)
+        provenance = command.provenance(
             origin,
             settings,
             seconds=journal.seconds,
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
             verdicts=Counter(journal.column("verdict", keys)),
             unreadable_references=unreadable,
         )
-        journal.finish(keys, made)
+        journal.finish(keys, provenance)
 
 
 def read_references(path: Path) -> dict[str, dict[str, Any]]:
@@ -80,13 +80,13 @@ def read_references(path: Path) -> dict[str, dict[str, Any]]:
         if reason is not None:
             raise UserError(
                 f"{path}: question {row['question_id']!r} (kind {row['answer_kind']}): {reason}; "
-                "mend its row, or set its answer_kind to none"
+                "fix the row, or set its answer_kind to none"
             )
     return {row["question_id"]: row for row in rows}
 
 
 def options_of(question: Mapping[str, Any]) -> VerifyOptions:
-    """What a question tells its verifier beside the reference answer."""
+    """What a question tells its verifier in addition to the reference answer."""
     options = question["options"]
     return VerifyOptions(None if options is None else tuple(options), question["tests"])
 

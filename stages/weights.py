@@ -113,12 +113,12 @@ def check_given(args: argparse.Namespace, settings: StepSettings, verifiable: bo
 def leaking(traces: Path, questions: Path) -> np.ndarray:
     """Whether each trace leaks its hint, from its text: for tables without the column `leaking`."""
     hints = hints_of(questions)
-    found = []
+    leaks: list[bool] = []
     for batch in store.iter_batches(traces, tables.TRACES, ["trace"], TEXTS_AT_ONCE):
         names = batch["question_id"].to_pylist()
         texts = (text.as_py() for text in batch["trace"])
-        found += [leaks_hint(t, hints.get(n, "")) for n, t in zip(names, texts, strict=True)]
-    return np.array(found, bool)
+        leaks += [leaks_hint(t, hints.get(n, "")) for n, t in zip(names, texts, strict=True)]
+    return np.array(leaks, bool)
 
 
 def hints_of(questions: Path) -> Mapping[str, str]:

@@ -261,7 +261,7 @@ def test_gsm8k_with_a_third_of_its_solutions_as_traces(tmp_path: Path, shared_da
 
 def test_more_held_out_than_there_are_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "q.jsonl", [OURS])
-    with pytest.raises(UserError, match="held_out is 1, but there are 1 questions in all"):
+    with pytest.raises(UserError, match="held_out is 1, but there are only 1 questions"):
         make(tmp_path, file=str(file), held_out=1)
 
 

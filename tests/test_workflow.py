@@ -128,7 +128,7 @@ def test_a_child_uses_the_parents_artifacts(done: Workflow) -> None:
     own = ("settings", "weights", "rows", "finetune", "evaluate", "summary")
     assert jobs == dict.fromkeys(own, 1)
     refused = done.run("-n", "results/gml/round-1/traces/shard-0000.parquet")
-    assert "gml uses this artifact of mini: ask for results/mini/round-1/traces" in refused.stdout
+    assert "gml uses this artifact of mini; request results/mini/round-1/traces" in refused.stdout
 
 
 # What is finished stays --------------------------------------------------------------------------
@@ -232,8 +232,7 @@ def test_a_killed_run_goes_on_where_it_stood(workflow: Workflow) -> None:
         (
             {**MINI, "traces": {"temprature": 1}},
             "results/mini/eval.json",
-            "experiments.mini.traces.temprature: there is no such setting; "
-            "did you mean 'temperature'?",
+            "experiments.mini.traces.temprature: no such setting; did you mean 'temperature'?",
         ),
         ({**MINI, "seed": -1}, "results/mini/eval.json", "experiments.mini.seed: Input should be"),
     ],

@@ -1,4 +1,4 @@
-"""config.yaml: read, checked, and every experiment's settings resolved."""
+"""Checks config.yaml and resolves the settings of every experiment."""
 
 import difflib
 import re
@@ -18,7 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Config:
-    """All of config.yaml, checked: the experiments, who inherits from whom, and the machine."""
+    """A valid config.yaml: experiments, the parent of each that inherits, and the machine."""
 
     experiments: dict[str, Experiment]
     parents: dict[str, str]
@@ -26,34 +26,37 @@ class Config:
 
 
 def load(config: Mapping[str, Any]) -> Config:
-    """Check config.yaml and resolve every experiment: defaults, then parents, then its own.
+    """Check config.yaml and resolve every experiment: defaults, then ancestors, then its own.
 
     Raises
     ------
     UserError
-        A name or key is unknown, a value is out of bounds, or experiments inherit in a circle.
+        A name or key is unknown, a value is out of bounds, or inheritance has a cycle.
     """
-    strange = set(config) - {"defaults", "machine", "experiments"}
-    if strange:
+    unknown = set(config) - {"defaults", "machine", "experiments"}
+    if unknown:
         raise UserError(
-            f"config.yaml: there is no section {min(strange)!r}; known are defaults, machine and "
+            f"config.yaml: unknown section {min(unknown)!r}; known are defaults, machine and "
             "experiments"
         )
-    given = {
+    sections = {
         str(name): dict(_mapping(own, f"config.yaml: experiments.{name}"))
         for name, own in _mapping(config.get("experiments"), "config.yaml: experiments").items()
     }
-    for name in given:
+    for name in sections:
         if not NAME.fullmatch(name):
             raise UserError(
-                f"config.yaml: experiment {name!r}: a name is made of letters, digits, _ and -"
+                f"config.yaml: experiment {name!r}: names consist of letters, digits, _ and -, "
+                "and start with a letter or digit"
             )
-    parents = {name: str(own.pop("inherits")) for name, own in given.items() if "inherits" in own}
+    parents = {
+        name: str(own.pop("inherits")) for name, own in sections.items() if "inherits" in own
+    }
     experiments = {}
-    for name in given:
+    for name in sections:
         merged = dict(_mapping(config.get("defaults"), "config.yaml: defaults"))
-        for ancestor in reversed(lineage(name, parents, given)):
-            merged = _merge(merged, given[ancestor])
+        for ancestor in reversed(lineage(name, parents, sections)):
+            merged = _merge(merged, sections[ancestor])
         where = f"config.yaml: experiments.{name}"
         experiments[name] = _validated(Experiment, _finetune_for_all(merged, where), where)
     machine = _validated(Machine, config.get("machine") or {}, "config.yaml: machine")
@@ -87,7 +90,7 @@ def lineage(name: str, parents: Mapping[str, str], known: Mapping[str, Any]) -> 
 
 
 def check_targets(targets: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a file of an experiment that config.yaml does not have."""
+    """Raise UserError for a target of an experiment that is not in config.yaml."""
     for target in targets:
         for name in layout.experiments_of(target):
             if name not in known:
@@ -96,12 +99,12 @@ def check_targets(targets: Iterable[str], known: Iterable[str]) -> None:
 
 def _unknown(name: str, known: Iterable[str], where: str) -> UserError:
     near = difflib.get_close_matches(name, list(known), n=1)
-    mend = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    return UserError(f"{where}: there is no experiment {name!r} in config.yaml; {mend}")
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return UserError(f"{where}: no experiment {name!r} in config.yaml; {hint}")
 
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` laid over `base`, section by section."""
+    """`base` updated with `own`, section by section."""
     merged = dict(base)
     for key, value in own.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -110,7 +113,7 @@ def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finetune_for_all(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Lay every model's own section over the common `finetune`."""
+    """Merge each model's section into the shared `finetune`."""
     common = _mapping(values.get("finetune"), f"{where}.finetune")
     own = {
         model: _merge(common, _mapping(values.get(model), f"{where}.{model}")) for model in MODELS

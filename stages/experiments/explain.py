@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in one line, with the nearest right one."""
+"""One-line messages for invalid settings, with the closest valid name."""
 
 import difflib
 from typing import Any
@@ -7,16 +7,16 @@ from pydantic import BaseModel, ValidationError
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """Say in one line a mistake which setting is wrong, and name the nearest right one.
+    """One line per mistake: the setting, what is wrong, and the closest valid name.
 
     Parameters
     ----------
     error : ValidationError
-        What pydantic found in the settings.
+        What pydantic reports.
     model : type of BaseModel
-        The model they were checked against, for instance `Experiment`.
+        The model that validated them, for instance `Experiment`.
     where : str
-        What the user calls them, for instance ``config.yaml: experiments.tiny``.
+        Where the user wrote them, for instance ``config.yaml: experiments.tiny``.
     """
     lines = []
     for mistake in error.errors():
@@ -25,12 +25,12 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         if mistake["type"] == "extra_forbidden":
             known = list(_section_at(model, path[:-1]).model_fields)
             near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-            mend = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
-            lines.append(f"{place}: there is no such setting; {mend}")
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+            lines.append(f"{place}: no such setting; {hint}")
         else:
             message = mistake["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(mistake["input"], dict) else f" (given: {mistake['input']!r})"
-            lines.append(f"{place}: {message}{given}")
+            value = "" if isinstance(mistake["input"], dict) else f" (value: {mistake['input']!r})"
+            lines.append(f"{place}: {message}{value}")
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -38,9 +38,9 @@ def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
     for name in path:
         field = model.model_fields.get(name)
         if field is None:
-            continue  # a position in a list
-        found = [t for t in _types_in(field.annotation) if issubclass(t, BaseModel)]
-        model = found[0] if found else model
+            continue  # an index of a list
+        sections = [t for t in _types_in(field.annotation) if issubclass(t, BaseModel)]
+        model = sections[0] if sections else model
     return model
 
 

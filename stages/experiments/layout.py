@@ -25,11 +25,11 @@ class Artifact:
     kind : str
         The step that makes it: a key of `recipes.RECIPES`.
     round : int
-        The round it belongs to, from 1. What all rounds share belongs to round 1.
+        The round it belongs to, from 1. Round 1 for what all rounds share.
     rollouts : bool
         Whether it belongs to the rollouts that the posterior of a later round learns from.
     role : str
-        The model it is (finetune), is made for (rows) or is about (scores, evaluate).
+        The model it is (finetune), trains (rows) or describes (scores, evaluate).
     """
 
     kind: str
@@ -63,12 +63,12 @@ class Artifact:
 
     @property
     def is_teacher_rows(self) -> bool:
-        """Whether it is a table of teacher rows: what the first two models learn from."""
+        """Whether it is a table of teacher rows, which train the first two models."""
         own = self.kind == "rows" and not self.rollouts
         return own and self.role in ("initial", "posterior")
 
     def file(self, experiment: str, shard: str | None = None) -> str:
-        """Its path: of one shard, where `shard` names one; else a file or a folder."""
+        """Its path: of one shard if `shard` is given; else a file or a folder."""
         place = f"{ROOT}/{experiment}/{'heldout' if self == HELD_OUT else self.name}"
         if shard is not None:
             return f"{place}/shard-{shard}.parquet"
@@ -102,7 +102,7 @@ def shards(experiment: Experiment) -> list[str]:
     return [f"{shard:04d}" for shard in range(experiment.traces.shards)]
 
 
-# What rules ask ----------------------------------------------------------------------------------
+# For the rules -----------------------------------------------------------------------------------
 
 EVALUATED = r"base|initial|final(-\d+)?"
 MODEL = re.compile(r"(base|initial|posterior|final)(?:-(\d+))?")
@@ -123,7 +123,7 @@ def wildcards(experiments: Iterable[str]) -> dict[str, str]:
 
 
 def named(kind: str, draws: str = "", model: str = "", role: str = "") -> Artifact:
-    """The artifact that a job makes, from the wildcards of its rule.
+    """The artifact that a job makes, from its wildcards.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def compared(wildcards: Mapping[str, str]) -> list[str]:
 
 
 def folders(files: Iterable[str]) -> list[str]:
-    """The files; shards of one folder as that folder, once."""
+    """The files, with the shards of a folder replaced by the folder."""
     places = (str(Path(f).parent) if Path(f).name.startswith("shard-") else str(f) for f in files)
     return list(dict.fromkeys(places))
 
@@ -160,7 +160,7 @@ def folders(files: Iterable[str]) -> list[str]:
 def arguments(inputs: Mapping[str, str | list[str]]) -> str:
     """Command line of a step's inputs, quoted for the shell.
 
-    A sharded artifact is named by its folder where a job takes all shards.
+    A list of shards is passed as their folder.
     """
     words = []
     for name, files in inputs.items():
@@ -188,12 +188,12 @@ def round_draws(experiment: Experiment, round_: int, rollouts: bool = False) -> 
 
 def draws(experiment: Experiment) -> list[Artifact]:
     """Every table of every round that leads to a model that is evaluated."""
-    found = []
+    artifacts = []
     for round_ in rounds(experiment):
         if experiment.posterior_from_rollouts(round_):
-            found += round_draws(experiment, round_, rollouts=True)
-        found += round_draws(experiment, round_)
-    return found
+            artifacts += round_draws(experiment, round_, rollouts=True)
+        artifacts += round_draws(experiment, round_)
+    return artifacts
 
 
 def rounds(experiment: Experiment) -> range:
@@ -224,7 +224,7 @@ def evaluations(experiment: Experiment) -> list[Artifact]:
 
 
 def experiments_of(target: str) -> list[str]:
-    """Names of the experiments that a target file belongs to; [] if it is not below `ROOT`."""
+    """Names of the experiments that a target file belongs to; [] if it is outside `ROOT`."""
     parts = Path(target).parts
     if not parts or parts[0] != ROOT or len(parts) < 3:
         return []

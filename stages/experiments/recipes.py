@@ -1,14 +1,13 @@
-"""What each artifact depends on: the one declaration.
+"""The one declaration of what each artifact depends on.
 
 The recipe of an artifact names everything that decides its content: the step and its version, the
-settings that the step reads, the prompt text it uses, outside files, and the artifacts it is made
-from. Everything else follows from it:
+settings that the step reads, the prompt text it uses, outside files, and its input artifacts.
+Everything else follows from it:
 
-- `step_settings`: a step is given the settings that its recipe names, and no others;
-- `derive`: the recipes of an artifact and of all that it is made from, as one flat mapping, whose
-  digest is its identity. Steps record it; the workflow computes it from config.yaml alone;
+- `step_settings`: a step gets the settings that its recipe names, and no others;
+- `derive`: the recipes of an artifact and of all its ancestors, as one flat mapping, whose digest
+  is its identity. Steps record it; the workflow computes it from config.yaml alone;
 - the inputs of the workflow's rules, and which of a parent's artifacts a child uses (`reuse`).
-
 """
 
 import functools
@@ -34,20 +33,20 @@ class Recipe:
     Attributes
     ----------
     inputs : dict of str to Artifact
-        What it is made from, by the name of the step's argument.
+        Input artifacts by the name of the step's argument.
     settings : tuple of str
-        Sections and settings that the step is given; all of them decide the content, except:
+        Sections and settings that the step gets. All of them decide the content, except
     undecisive : tuple of str
         those that do not, and
     growth : tuple of str or None
-        those that add rows to the table when they are raised, and keep the rows that are there.
-        None for an artifact that is made as a whole; () for one that grows with its inputs.
+        those that only add rows to the table when they are raised. None for an artifact that is
+        made as a whole; () for one that grows with its inputs.
     outside : tuple of str
-        Those that name a file or a model elsewhere; its content decides, not its name.
+        Those that name an outside file or model, whose content decides, not its name.
     prompts : tuple of str
-        Roles whose prompts are written (`prompts.fingerprint`).
+        Roles whose prompts the step writes (`prompts.fingerprint`).
     version : int
-        Raised when the same settings and inputs would give another result.
+        Raise it when the same settings and inputs would give another result.
     """
 
     inputs: Mapping[str, Artifact] = field(default_factory=dict)
@@ -217,7 +216,7 @@ RECIPES: dict[str, Callable[[Experiment, Artifact], Recipe]] = {
 
 
 def view(experiment: Experiment, artifact: Artifact) -> StepSettings:
-    """The settings as a step sees them that works for an artifact."""
+    """The settings as the step that makes an artifact sees them."""
     of_rollouts = as_rollouts(experiment) if artifact.rollouts else experiment
     place: dict[str, Any] = {"round": artifact.round, "rollouts": artifact.rollouts}
     if artifact.role in ("base", "initial", "posterior", "final"):
@@ -228,9 +227,9 @@ def view(experiment: Experiment, artifact: Artifact) -> StepSettings:
 
 
 def as_rollouts(experiment: Experiment) -> Experiment:
-    """The experiment as its rollouts are drawn from the prior and weighted by w̃ alone.
+    """The experiment with traces drawn from the prior and weighted by w̃ alone: its rollouts.
 
-    w = π_θ(Y_x | x, z) is estimated as `weights.answer` says, or by accuracy where it says none.
+    w = π_θ(Y_x | x, z) is estimated as in `weights.answer`, or by accuracy where that is none.
     """
     estimate = experiment.weights.answer
     if estimate == "none":
@@ -255,12 +254,12 @@ def as_rollouts(experiment: Experiment) -> Experiment:
 
 def recipe_of(experiment: Experiment, artifact: Artifact) -> Recipe:
     """The recipe of an artifact in an experiment."""
-    seen = as_rollouts(experiment) if artifact.rollouts else experiment
-    return RECIPES[artifact.kind](seen, artifact)
+    viewed = as_rollouts(experiment) if artifact.rollouts else experiment
+    return RECIPES[artifact.kind](viewed, artifact)
 
 
 def step_settings(experiment: Experiment, artifact: Artifact) -> dict[str, Any]:
-    """The settings that a step is given for an artifact, without those at their defaults."""
+    """The settings that a step gets for an artifact, without those at their defaults."""
     return _chosen(view(experiment, artifact), recipe_of(experiment, artifact).settings)
 
 
@@ -288,9 +287,9 @@ def entry(settings: StepSettings, artifact: Artifact, inputs: Mapping[str, str])
     Parameters
     ----------
     settings : StepSettings
-        As `view` gives them, or as the step was given them.
+        From `view`, or as the step got them.
     artifact : Artifact
-        Of which kind it is, and what it belongs to.
+        The artifact.
     inputs : mapping of str to str
         Name of each input in the ancestry, by the step's argument.
 
@@ -322,7 +321,7 @@ def _value(settings: Experiment, name: str) -> Any:
 
 
 def _remove(nested: dict[str, Any], name: str) -> None:
-    """Remove a dotted name, and the section that it leaves empty."""
+    """Remove a dotted name, and its section if that becomes empty."""
     section, dot, rest = name.partition(".")
     if not dot:
         nested.pop(section, None)
@@ -334,16 +333,16 @@ def _remove(nested: dict[str, Any], name: str) -> None:
 
 @dataclass(frozen=True)
 class Ancestry:
-    """An artifact's recipe and those of all that it is made from.
+    """The recipes of an artifact and of all its ancestors.
 
     Attributes
     ----------
     name : str
         The artifact's own key in `recipes`.
     recipes : dict of str to dict
-        Flat: an `entry` by name; ``{"content": digest}`` for what somebody else made. Where an
-        artifact that is made as a whole comes from a table that grows, the table's entry holds the
-        `extent` that it had.
+        Flat: an `entry` by name; ``{"content": digest}`` for what was made outside the pipeline.
+        Where an artifact that is made as a whole comes from a table that grows, the table's entry
+        holds its `extent` at that time.
     extent : dict of str to dict
         By name, the values of growth settings of the tables that may still grow.
     """
@@ -359,7 +358,7 @@ class Ancestry:
 
     @property
     def summary(self) -> str:
-        """Identity and extent in one word: changes when the artifact has to be made again."""
+        """Digest of identity and extent: changes when the artifact has to be made again."""
         return digests.digest([self.recipes, self.extent])
 
 

@@ -1,4 +1,4 @@
-"""Which artifacts are there already: a parent's, and finished ones that the settings still fit."""
+"""Which artifacts can be used as they are: a parent's, and finished ones of the same identity."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -14,12 +14,12 @@ from stages.experiments.settings import Experiment
 
 # Finished work that is never computed again unless the user asks for it.
 KEPT = ("questions", "base", "finetune", *SHARDED)
-LISTED = 12  # changes named in a message
+LISTED = 12  # changes in a message
 Foreign = tuple[tuple[str, str], ...]
 
 
 class Workspace:
-    """The artifacts of all experiments of config.yaml, as they are or will be on disk."""
+    """The artifacts of all experiments of config.yaml, finished or not."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -29,8 +29,7 @@ class Workspace:
     def ancestry(self, name: str, artifact: Artifact, foreign: Foreign = ()) -> Ancestry:
         """The ancestry of an artifact, from the settings of its experiment alone.
 
-        `foreign` holds name and content digest of artifacts that the user put in place of the
-        pipeline's.
+        `foreign` holds name and content digest of artifacts that the user put in place.
         """
         key = (name, artifact, foreign)
         if key not in self._ancestries:
@@ -68,7 +67,7 @@ class Workspace:
     ) -> dict[str, str | list[str]]:
         """Input files of the job that makes an artifact, by the step's argument.
 
-        A sharded artifact is made from the same shard of its inputs, any other from all shards.
+        A shard is made from the same shard of sharded inputs, any other artifact from all shards.
         """
         experiment = self.config.experiments[name]
         files: dict[str, str | list[str]] = {}
@@ -113,20 +112,20 @@ class Workspace:
     def is_finished(self, name: str, artifact: Artifact, shard: str | None = None) -> bool:
         """Whether a kept artifact is complete; False if it is missing or has to grow.
 
-        A table that has to grow is given the oldest modification time, so that Snakemake plans it
-        however often a run that grows it fails.
+        The modification time of a table that has to grow is set to 0, so that Snakemake plans it
+        even if an earlier run that should have grown it failed.
 
         Raises
         ------
         UserError
-            The settings would give another artifact, or an ancestor makes this one.
+            The artifact is stale, or belongs to an ancestor.
         """
         if artifact.kind not in KEPT:
             return False
         home = self.home(name, artifact)
         if home != name:
             raise UserError(
-                f"{name} uses this artifact of {home}: ask for {artifact.file(home, shard)}"
+                f"{name} uses this artifact of {home}; request {artifact.file(home, shard)}"
             )
         file = Path(artifact.file(name, shard))
         if not file.exists():
@@ -163,14 +162,14 @@ class Workspace:
                 if part.name not in parts:
                     parts[part.name] = part
                     waiting.append(part)
-        found = []
+        contents = []
         for part_name, line in recipe.items():
             if isinstance(line, Mapping) and "content" in line and part_name in parts:
                 part = parts[part_name]
                 same = shard if part.kind in SHARDED else None
                 file = Path(self.path(name, part, same))
-                found.append((part_name, digests.content(file) if file.exists() else ""))
-        return tuple(found)
+                contents.append((part_name, digests.content(file) if file.exists() else ""))
+        return tuple(contents)
 
     @staticmethod
     def _stale(name: str, file: Path, changes: list[str]) -> str:

@@ -10,7 +10,7 @@ import torch
 class _RmsNorm(torch.autograd.Function):
     """`y = x / rms(x) · weight` with its gradient by hand: half the time of torch's on a CPU.
 
-    With `n = x / rms(x)` and `g = dy`: `dweight = Σ g n`, and over d numbers a token
+    With `n = x / rms(x)` and `g = dy`: `dweight = Σ g n`, and over d numbers per token
     `dx = (g · weight − n · (Σ g n weight) / d) / rms(x)`.
     """
 

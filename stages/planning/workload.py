@@ -70,7 +70,7 @@ class Work:
 
     @property
     def starts(self) -> int:
-        """Processes that load the model: one a shard; one engine runs all benchmarks."""
+        """Processes that load the model: one per shard; one engine runs all benchmarks."""
         return 0 if self.shares_start else self.shards
 
 

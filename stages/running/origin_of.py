@@ -1,4 +1,4 @@
-"""What a step's output is made from, as its inputs say: the identity of an artifact at run time."""
+"""The identity of a step's output, from what its inputs record: computed at run time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Origin:
     step : str
         The step that makes it.
     ancestry : Ancestry
-        Recipes of the output and of all that it is made from.
+        Recipes of the output and of all its ancestors.
     inputs : dict of str to str
         Identity of each input by its path.
     """
@@ -57,21 +57,21 @@ def output(
 ) -> Origin:
     """The origin of the artifact that a step is about to make.
 
-    Its ancestry equals `reuse.Workspace.ancestry`, which needs config.yaml alone, where the inputs
-    are the pipeline's. An input that somebody else made enters by its content.
+    For inputs made by the pipeline, its ancestry equals `reuse.Workspace.ancestry`, which needs
+    config.yaml alone. Any other input enters by its content.
 
     Parameters
     ----------
     step : str
         The step.
     settings : StepSettings
-        What it was given.
+        The settings of the step.
     inputs : mapping of str to Path or None
-        Its input artifacts by argument; None for one that was not given.
+        Its input artifacts by argument; None for an absent one.
     role : str
         As for `layout.Artifact`.
     sources : iterable of Path
-        Outside files that were read; recorded by their content.
+        Outside files that it reads; recorded by content.
 
     Raises
     ------
@@ -80,28 +80,28 @@ def output(
     """
     artifact = Artifact(step, settings.round, settings.rollouts, role)
     declared = recipes.RECIPES[step](settings, artifact).inputs
-    given = {argument: path for argument, path in inputs.items() if path is not None}
+    present = {argument: path for argument, path in inputs.items() if path is not None}
     try:
         ancestries = {
             argument: input_(path, declared[argument].name if argument in declared else argument)
-            for argument, path in given.items()
+            for argument, path in present.items()
         }
         ancestry = recipes.derive(settings, artifact, ancestries)
     except Conflict as conflict:
         listed = "\n".join(f"  {change}" for change in conflict.changes)
         raise UserError(
-            f"{given[conflict.argument]}: made from another version of {conflict.name} than the "
-            f"inputs before it:\n{listed}\nRun the steps that make the inputs again"
+            f"{present[conflict.argument]}: made from another version of {conflict.name} than the "
+            f"other inputs:\n{listed}\nRerun the steps that make the inputs"
         ) from None
-    paths = {str(path): ancestries[argument].identity for argument, path in given.items()}
+    paths = {str(path): ancestries[argument].identity for argument, path in present.items()}
     paths |= {str(path): digests.content(path) for path in sources}
     return Origin(step, ancestry, paths)
 
 
 def input_(path: Path, name: str) -> Ancestry:
-    """The ancestry of an input, as its step recorded it; of all shards of a folder.
+    """The ancestry that an input's step recorded; for a folder, that of all shards.
 
-    `name` is what a file is called that somebody else made.
+    `name` is the key of an input that was made outside the pipeline.
     """
     files = [path] if store.is_model(path) else store.shards(path)
     first: Ancestry | None = None
@@ -116,7 +116,7 @@ def input_(path: Path, name: str) -> Ancestry:
             raise UserError(
                 f"{file} does not belong to the same table as {files[0]}:\n"
                 + "\n".join(f"  {change}" for change in changes)
-                + "\nRun the step that makes them again, for all shards"
+                + "\nRerun the step that makes them, for all shards"
             )
         first = one
     assert first is not None

@@ -41,11 +41,11 @@ def test_the_papers_settings() -> None:
     [
         (
             {"a": {"traces": {"temprature": 1}}},
-            "experiments.a.traces.temprature: there is no such setting; did you mean 'temperature'",
+            "experiments.a.traces.temprature: no such setting; did you mean 'temperature'",
         ),
         ({"a": {"trases": {}}}, "experiments.a.trases: .* did you mean 'traces'"),
         ({"a": {"traces": {"temperature": 3}}}, "a.traces.temperature: .* less than or equal to 2"),
-        ({"a": {"traces": {"k": "many"}}}, r"a.traces.k: .* valid integer.* \(given: 'many'\)"),
+        ({"a": {"traces": {"k": "many"}}}, r"a.traces.k: .* valid integer.* \(value: 'many'\)"),
         (
             {"a": {"weights": {"select": "worst"}}},
             "a.weights.select: .*'best', 'all' or 'resample'",
@@ -54,10 +54,10 @@ def test_the_papers_settings() -> None:
         ({"a": {"questions": {"file": "x", "dataset": "y"}}}, "not several"),
         ({"a": {"inherits": "tinny"}, "tiny": {}}, "no experiment 'tinny' .* did you mean 'tiny'"),
         ({"a": {"inherits": "b"}, "b": {"inherits": "a"}}, "inherits from itself"),
-        ({"a/b": {}}, "a name is made of letters, digits"),
+        ({"a/b": {}}, "names consist of letters, digits"),
         ({"a": ["traces"]}, "experiments.a: give settings as `name: value`, not"),
         ({"a": {"finetune": 5}}, "experiments.a.finetune: give settings as `name: value`, not 5"),
-        ({"a": {"inherits": ["b"]}}, "there is no experiment"),
+        ({"a": {"inherits": ["b"]}}, "no experiment"),
     ],
 )
 def test_mistakes_are_named_with_their_place(given: dict, message: str) -> None:

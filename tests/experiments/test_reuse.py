@@ -191,5 +191,5 @@ def test_a_file_that_somebody_else_made_is_taken_as_it_is() -> None:
 
 def test_an_artifact_of_the_parents_is_asked_for_there() -> None:
     work = load(**FAMILY)
-    with pytest.raises(UserError, match=r"ask for results/parent/round-1/traces/shard-0000"):
+    with pytest.raises(UserError, match=r"request results/parent/round-1/traces/shard-0000"):
         work.is_finished("gml", ARTIFACTS["traces"], "0000")

@@ -31,7 +31,7 @@ def test_settings_come_inline_or_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ('{"traces": {"kk": 3}}', "--settings.traces.kk: there is no such setting"),
+        ('{"traces": {"kk": 3}}', "--settings.traces.kk: no such setting"),
         ('{"traces"', "--settings: not valid JSON"),
         ("nowhere.json", "nowhere.json: cannot be read"),
     ],
