@@ -254,7 +254,7 @@ def test_a_mistake_in_the_settings_is_named(
         (
             {"questions": {"file": "nowhere.jsonl"}},
             "results/mini/questions.parquet",
-            "nowhere.jsonl: there is no such file",
+            "nowhere.jsonl: no such file",
         ),
         (
             {"model": {"path": "./nowhere"}},
@@ -264,7 +264,7 @@ def test_a_mistake_in_the_settings_is_named(
         (
             {"gpus": {"finetune": 1}},
             "results/mini/models/initial",
-            "this step takes 1 GPU(s)",
+            "this step needs 1 GPU(s)",
         ),
     ],
 )
